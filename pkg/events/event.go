@@ -1,0 +1,34 @@
+// Package events is the log: the envelope of an event, the catalogue of the
+// types, their encoding, the topics, and what a log driver provides.
+//
+// Everything that Tidemark sees, decides and does is an event. The envelope is
+// CloudEvents 1.0 in binary mode: attributes are message metadata with the
+// prefix ce_, the payload is the data as JSON.
+package events
+
+import "time"
+
+// Event is a CloudEvents 1.0 event.
+type Event struct {
+	// ID is deterministic: the same fact has the same ID, however often it is
+	// published.
+	ID string
+	// Type ends with its version: dev.tidemark.observation.v1.
+	Type string
+	// Source is the service that says so: /tidemark/collector.
+	Source string
+	// Subject is the deployment.
+	Subject string
+	// Time is when the fact happened, not when it was published.
+	Time time.Time
+	// PartitionKey orders the event: the deployment, or deployment/day.
+	PartitionKey string
+	// CausationID is the ID of the event that led to this one, CorrelationID
+	// that of the observation at the head of the story. Both may be empty.
+	CausationID   string
+	CorrelationID string
+	// TraceParent is a W3C trace context, passed on as it came.
+	TraceParent string
+	// Data is JSON.
+	Data []byte
+}
