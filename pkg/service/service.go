@@ -1,0 +1,153 @@
+// Package service is the shape that Tidemark's services share: structured
+// logs, one port with /metrics, /healthz and /readyz, the log that they work
+// on, and a process that ends with a code when it cannot go on.
+//
+// It knows nothing of what a service does. A service is an fx module that
+// takes what Module provides.
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/fx"
+	"go.uber.org/fx/fxevent"
+
+	"tidemark.dev/pkg/events"
+)
+
+// StopTimeout bounds a graceful stop: the message in hand is finished,
+// published and committed within it.
+const StopTimeout = 15 * time.Second
+
+// Config is what every service process is told.
+type Config struct {
+	// Name names the process in logs and in the source of its events.
+	Name string
+	// Log is the URL of the event log.
+	Log string
+	// Listen is the address of the HTTP endpoints; empty serves none.
+	Listen string
+	// LogFormat is text or json.
+	LogFormat string
+	// LogLevel is debug, info, warn or error.
+	LogLevel string
+}
+
+// DefaultConfig returns the configuration of a process of that name.
+func DefaultConfig(name string) Config {
+	return Config{Name: name, Log: "sqlite://tidemark.db", Listen: "127.0.0.1:0", LogFormat: "text", LogLevel: "info"}
+}
+
+// Validate reports all that is wrong with the configuration.
+func (c Config) Validate() error {
+	var problems []error
+	if c.Log == "" {
+		problems = append(problems, errors.New("log: is missing; want a URL such as sqlite:///var/lib/tidemark/tidemark.db"))
+	}
+	if c.LogFormat != "text" && c.LogFormat != "json" {
+		problems = append(problems, fmt.Errorf("log-format: is %q, want text or json", c.LogFormat))
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		problems = append(problems, fmt.Errorf("log-level: is %q, want debug, info, warn or error", c.LogLevel))
+	}
+	return errors.Join(problems...)
+}
+
+// NewLogger returns the logger of a process. Configuration that Validate
+// refuses falls back to text at level info.
+func NewLogger(c Config, w io.Writer) *slog.Logger {
+	var level slog.Level
+	if level.UnmarshalText([]byte(c.LogLevel)) != nil {
+		level = slog.LevelInfo
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// NewRegistry returns a metrics registry with the figures of the Go runtime
+// and the process.
+func NewRegistry() *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return registry
+}
+
+// Module provides what services build on: a *slog.Logger that writes to out, a
+// *prometheus.Registry, a *Health, a *http.ServeMux served at config.Listen,
+// and the event log that open opens. The log is closed last, after all that
+// use it have stopped.
+func Module(config Config, out io.Writer, open func(context.Context, string) (events.Log, error)) fx.Option {
+	return fx.Module("service",
+		fx.Supply(config),
+		fx.Provide(
+			func() *slog.Logger { return NewLogger(config, out) },
+			NewRegistry,
+			NewHealth,
+			http.NewServeMux,
+			func(lifecycle fx.Lifecycle) (events.Log, error) {
+				ctx, cancel := context.WithTimeout(context.Background(), StopTimeout)
+				defer cancel()
+				log, err := open(ctx, config.Log)
+				if err != nil {
+					return nil, err
+				}
+				lifecycle.Append(fx.Hook{OnStop: func(context.Context) error { return log.Close() }})
+				return log, nil
+			},
+		),
+		fx.Invoke(serveHTTP),
+	)
+}
+
+// WithLogger makes fx log its own events at level debug through the process's logger.
+func WithLogger() fx.Option {
+	return fx.WithLogger(func(logger *slog.Logger) fxevent.Logger {
+		quiet := &fxevent.SlogLogger{Logger: logger}
+		quiet.UseLogLevel(slog.LevelDebug)
+		return quiet
+	})
+}
+
+// serveHTTP serves the endpoints while the process runs.
+func serveHTTP(lifecycle fx.Lifecycle, stop fx.Shutdowner, config Config, mux *http.ServeMux, health *Health, registry *prometheus.Registry, logger *slog.Logger) {
+	if config.Listen == "" {
+		return
+	}
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.Handle("GET /readyz", health)
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	lifecycle.Append(fx.Hook{
+		OnStart: func(ctx context.Context) error {
+			var listen net.ListenConfig
+			listener, err := listen.Listen(ctx, "tcp", config.Listen)
+			if err != nil {
+				return fmt.Errorf("serve HTTP at %s: %w", config.Listen, err)
+			}
+			health.address.Store(listener.Addr().String())
+			logger.Info("serving", "address", "http://"+listener.Addr().String(), "endpoints", "/metrics /healthz /readyz")
+			go func() {
+				if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+					logger.Error("HTTP server ended", "error", err)
+					_ = stop.Shutdown(fx.ExitCode(1))
+				}
+			}()
+			return nil
+		},
+		OnStop: server.Shutdown,
+	})
+}
