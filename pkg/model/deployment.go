@@ -187,6 +187,16 @@ type SimulatedSource struct {
 	Speed     float64    `json:"speed"`
 }
 
+// InitialReplicas returns what a role starts with: what Replicas names, or the
+// role's min_replicas.
+func (s *SimulatedSource) InitialReplicas(d *Deployment, role Role) int {
+	if n, ok := s.Replicas.Get(role); ok {
+		return n
+	}
+	spec, _ := d.Roles.Get(role)
+	return spec.MinReplicas
+}
+
 // SimulatedGenerator configures the generated workload.
 type SimulatedGenerator struct {
 	Seed      uint64  `json:"seed"`
