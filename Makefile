@@ -1,0 +1,147 @@
+# What is done to the tree, by one name each. On a machine with Go, Node.js and
+# make, every target installs what else it needs: tools into .cache, packages of
+# the front end into its node_modules, and Chromium, where this may be done,
+# from the system's packages.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS   += --no-builtin-rules
+.DEFAULT_GOAL := help
+
+# The modules and the programs are found, not listed: a new one needs no change here.
+modules  := $(patsubst $(CURDIR)/%,%,$(shell go list -m -f '{{.Dir}}'))
+programs := $(patsubst %/main.go,%,$(wildcard cmd/*/main.go services/*/cmd/*/main.go))
+
+# Packages with suites that only the build tag e2e brings in.
+e2e_packages = $(addprefix ./,$(sort $(patsubst %/,%,$(dir $(shell \
+	grep -rl --include='*_test.go' --exclude-dir=node_modules '^//go:build .*\<e2e\>' $(modules))))))
+
+# Tools are pinned here, and are no part of any module: none of what they need
+# raises a version that the project is built with.
+define tool
+tools += $(CURDIR)/.cache/tools/$(notdir $(2))@$(3)/$(notdir $(2))
+$(1)  := $(CURDIR)/.cache/tools/$(notdir $(2))@$(3)/$(notdir $(2))
+$$($(1)):
+	GOWORK=off GOBIN=$$(@D) go install $(2)@$(3)
+endef
+$(eval $(call tool,golangci_lint,github.com/golangci/golangci-lint/v2/cmd/golangci-lint,v2.15.0))
+$(eval $(call tool,gotestsum,gotest.tools/gotestsum,v1.13.0))
+$(eval $(call tool,gofumpt,mvdan.cc/gofumpt,v0.12.0))
+$(eval $(call tool,benchstat,golang.org/x/perf/cmd/benchstat,v0.0.0-20260908200009-22c9c6c9d4da))
+
+# Where a C compiler is missing, Go has no race detector.
+RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
+
+## Build and run
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^## / { printf "\n%s\n", substr($$0, 4) } \
+		/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: build
+build: ## Build tidemark and the four services into bin/
+	go build -trimpath -o bin/ $(addprefix ./,$(programs))
+
+.PHONY: demo
+demo: web build ## Run the whole pipeline on a simulated fleet (DEMO="--trace FILE --speed 200")
+	bin/tidemark demo --dir out/demo $(DEMO)
+
+# The front end's bundle is embedded into the reporter. Nothing of it is
+# committed, and without it Go builds all the same: pages then say what is missing.
+web_dir     := services/reporter/web
+web_sources := $(shell find $(web_dir) -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
+web_modules := $(web_dir)/node_modules/.package-lock.json
+web_bundle  := .cache/web
+
+.PHONY: web
+web: $(web_bundle) ## Build the front end's bundle, if its sources changed
+
+$(web_bundle): $(web_modules) $(web_sources)
+	cd $(web_dir) && npm run build
+	@mkdir -p $(@D) && touch $@
+
+$(web_modules): $(web_dir)/package.json $(web_dir)/package-lock.json
+	cd $(web_dir) && npm ci --no-audit --no-fund
+	@touch $@
+
+## Test
+
+# Results are never taken from Go's cache: what the tests read outside of their
+# module, the tree itself in e2e, is not part of the cache's key.
+GOTEST = $(gotestsum) --format pkgname-and-test-fails --jsonfile $(1) -- -count=1 -timeout 20m $(RACE)
+
+.PHONY: test
+test: web browser $(gotestsum) ## Run all tests: the front end's, then Go's under the race detector
+	cd $(web_dir) && npm run check
+	@mkdir -p out
+	$(if $(RACE),,@echo "No C compiler was found: Go's tests run without the race detector.")
+	$(call GOTEST,out/test.json) work
+
+.PHONY: race
+race: $(gotestsum) ## Run Go's tests RACECOUNT times (3) in random order, to meet rare interleavings
+	$(gotestsum) --format pkgname -- -race -count=$(or $(RACECOUNT),3) -shuffle=on -timeout 60m work
+
+.PHONY: e2e
+e2e: web build browser $(gotestsum) ## Run the suites under the build tag e2e: the real parts, across processes
+	@mkdir -p out
+	$(call GOTEST,out/e2e.json) -tags e2e $(e2e_packages)
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (30s)
+	@grep -rHo --include='*_test.go' --exclude-dir=node_modules '^func Fuzz[A-Za-z0-9_]*' $(modules) | sort | \
+	while IFS=: read -r file target; do \
+		target="$${target#func }"; echo "== $$(dirname "$$file") $$target"; \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime '$(or $(FUZZTIME),30s)' "./$$(dirname "$$file")"; \
+	done
+
+.PHONY: bench
+bench: $(benchstat) ## Run every benchmark COUNT times (6) into out/bench.txt (OLD=FILE compares)
+	@mkdir -p out
+	go test -run '^$$' -bench . -benchmem -count=$(or $(COUNT),6) -timeout 60m work | tee out/bench.txt
+	$(benchstat) $(OLD) out/bench.txt
+
+.PHONY: browser
+browser: ## Find Chromium for the tests of pages, or install it
+	@tools/browser
+
+## Keep in shape
+
+# each runs a command in every module, and names those in which it failed.
+each = failed=; for module in $(modules); do echo "== $$module"; (cd "$$module" && $(1)) || failed+=" $$module"; done; \
+	if [ -n "$$failed" ]; then echo "$@: problems in$$failed" >&2; exit 1; fi
+
+.PHONY: lint
+lint: $(golangci_lint) ## Lint every module
+	@$(call each,$(golangci_lint) run ./...)
+
+.PHONY: gowork-off
+gowork-off: export GOWORK := off
+gowork-off: ## Build, vet and check the tidiness of every module without go.work
+	@$(call each,go build ./... && go vet -tags e2e ./... && go mod tidy -diff)
+
+.PHONY: tidy
+tidy: export GOWORK := off
+tidy: ## Tidy every go.mod
+	@$(call each,go mod tidy)
+
+.PHONY: fmt
+fmt: $(gofumpt) ## Format all Go code
+	$(gofumpt) -l -w $(modules)
+
+.PHONY: generate
+generate: ## Write all generated files anew
+	go generate $(addprefix ./,$(addsuffix /...,$(modules)))
+
+.PHONY: golden
+golden: ## Write all golden files anew; look at the difference before you commit it
+	@grep -rl --include='*_test.go' --exclude-dir=node_modules 'flag.Bool("update"' $(modules) | xargs -r -n 1 dirname | sort -u | \
+	while read -r package; do go test -count=1 "./$$package" -update; done
+
+.PHONY: tools
+tools: $(tools) ## Install the pinned tools into .cache
+
+.PHONY: clean
+clean: ## Remove what was built, the tools included
+	rm -rf bin out .cache $(web_dir)/node_modules $(web_dir)/dist
