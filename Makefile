@@ -53,7 +53,7 @@ demo: web build ## Run the whole pipeline on a simulated fleet (DEMO="--trace FI
 web_dir     := services/reporter/web
 web_sources := $(shell find $(web_dir) -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 web_modules := $(web_dir)/node_modules/.package-lock.json
-web_bundle  := .cache/web
+web_bundle  := $(web_dir)/dist/.built
 
 .PHONY: web
 web: $(web_bundle) ## Build the front end's bundle, if its sources changed
