@@ -119,7 +119,7 @@ lint: $(golangci_lint) ## Lint every module
 .PHONY: gowork-off
 gowork-off: export GOWORK := off
 gowork-off: ## Build, vet and check the tidiness of every module without go.work
-	@$(call each,go build ./... && go vet -tags e2e ./... && go mod tidy -diff)
+	@$(call each,go build -o /dev/null ./... && go vet -tags e2e ./... && go mod tidy -diff)
 
 .PHONY: tidy
 tidy: export GOWORK := off
