@@ -90,11 +90,7 @@ e2e: web build browser $(gotestsum) ## Run the suites under the build tag e2e: t
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (30s)
-	@grep -rHo --include='*_test.go' --exclude-dir=node_modules '^func Fuzz[A-Za-z0-9_]*' $(modules) | sort | \
-	while IFS=: read -r file target; do \
-		target="$${target#func }"; echo "== $$(dirname "$$file") $$target"; \
-		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime '$(or $(FUZZTIME),30s)' "./$$(dirname "$$file")"; \
-	done
+	@tools/fuzz $(or $(FUZZTIME),30s) $(modules)
 
 .PHONY: bench
 bench: $(benchstat) ## Run every benchmark COUNT times (6) into out/bench.txt (OLD=FILE compares)
