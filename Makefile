@@ -6,6 +6,7 @@
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS   += --no-builtin-rules
+.NOTPARALLEL: # steps come in order, and go uses all cores by itself
 .DEFAULT_GOAL := help
 
 # The modules and the programs are found, not listed: a new one needs no change here.
