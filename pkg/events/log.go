@@ -2,7 +2,6 @@ package events
 
 import (
 	"context"
-	"errors"
 	"iter"
 	"time"
 
@@ -28,11 +27,13 @@ type Log interface {
 
 	// Read reads a range of a topic in the order of each partition and stops
 	// at its end: by default the end as it was when the reading began. It
-	// uses no consumer group and commits nothing.
+	// uses no consumer group and commits nothing. An error is the last thing
+	// that it yields; a context that ends before the range does is one.
 	Read(ctx context.Context, topic string, r Range) iter.Seq2[Record, error]
 
 	// Follow reads a range like Read, and then goes on with what is appended
-	// until the context is done. The range's upper bound is ignored.
+	// until the context is done, at which it ends without an error. The range's
+	// upper bound is ignored.
 	Follow(ctx context.Context, topic string, r Range) iter.Seq2[Record, error]
 
 	// Ends returns the end of each partition of a topic: the position that the
@@ -93,10 +94,3 @@ func OriginOf(msg *message.Message) (Origin, bool) {
 	origin, ok := msg.Context().Value(originKey{}).(Origin)
 	return origin, ok
 }
-
-// ErrPermanent marks an error that no repetition mends: the message belongs in
-// the dead letters.
-var ErrPermanent = errors.New("permanent")
-
-// ErrFatal marks an error after which the process cannot go on rightly.
-var ErrFatal = errors.New("fatal")

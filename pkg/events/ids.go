@@ -1,0 +1,54 @@
+package events
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// namespace is the UUIDv5 of the URL https://tidemark.dev/events. It never
+// changes: with it, every identifier would.
+var namespace = uuid.MustParse("cc01dde8-c378-5aea-b905-dc25cd5c5546")
+
+// deterministic returns the UUIDv5 of what a fact is and what makes it that
+// fact and no other, joined by newlines, which none of the parts holds.
+func deterministic(parts ...string) string {
+	return uuid.NewSHA1(namespace, []byte(strings.Join(parts, "\n"))).String()
+}
+
+// ObservationID identifies the observation of a deployment at an instant: two
+// collectors that see the same tick make one observation.
+func ObservationID(deployment string, observedAt time.Time) string {
+	return deterministic("observation", deployment, observedAt.UTC().Format(time.RFC3339Nano))
+}
+
+// DecisionID identifies what a version of the planner decides about an observation.
+func DecisionID(deployment, observationID, plannerVersion string) string {
+	return deterministic("decision", deployment, observationID, plannerVersion)
+}
+
+// RevisionID identifies a revision of a deployment, whether it configures or
+// retires it: of two that claim the same number, one is first.
+func RevisionID(deployment string, revision int) string {
+	return deterministic("revision", deployment, strconv.Itoa(revision))
+}
+
+// ActuationID identifies an outcome of a decision: scaling-applied,
+// scaling-rejected, scaling-failed or scaling-settled. Attempts count from 1;
+// outcomes that come once have attempt 0.
+func ActuationID(outcome, decisionID string, attempt int) string {
+	return deterministic(outcome, decisionID, strconv.Itoa(attempt))
+}
+
+// CheckpointID identifies the state of a deployment after the observation at a
+// position, as a version of the planner computes it.
+func CheckpointID(deployment, topic string, partition int32, position int64, plannerVersion string) string {
+	return deterministic("checkpoint", deployment, topic, strconv.Itoa(int(partition)), strconv.FormatInt(position, 10), plannerVersion)
+}
+
+// DeadLetterID identifies a message that a service could not handle.
+func DeadLetterID(service, topic string, partition int32, position int64) string {
+	return deterministic("dead-letter", service, topic, strconv.Itoa(int(partition)), strconv.FormatInt(position, 10))
+}
