@@ -1,0 +1,237 @@
+// Package forecast predicts the next value of a series of traffic figures, one
+// Predictor per series: requests of an interval, mean input and output lengths,
+// and the KV hit rate each have their own.
+//
+// Every predictor is a deterministic function of what it observed, in that
+// order, and of its parameters. It reads no clock, draws no random number and
+// starts nothing; equal inputs give equal bits on one architecture. What it
+// keeps is bounded, and State and Restore carry it across a restart without
+// changing any later forecast by a bit.
+//
+// The package refuses to guess: values that are not finite are errors, a
+// forecast that cannot be made is the last value, and says so with a warning
+// where a model should have made it. Forecasts are finite and not negative.
+//
+// A Predictor is not safe for concurrent use.
+package forecast
+
+import (
+	"fmt"
+	"math"
+
+	"tidemark.dev/pkg/model"
+)
+
+// Kind names a way to predict. Its values are those of the configuration.
+type Kind string
+
+// The kinds.
+const (
+	// Constant forecasts the last value.
+	Constant Kind = "constant"
+	// Kalman filters a local linear trend with fixed variances.
+	Kalman Kind = "kalman"
+	// ARIMA fits ARIMA(p,d,q) models and takes the one of least AICc.
+	ARIMA Kind = "arima"
+	// Prophet fits a piecewise-linear trend with daily and weekly seasons.
+	Prophet Kind = "prophet"
+	// HoltWinters smooths exponentially, with a damped trend and one season.
+	HoltWinters Kind = "holt-winters"
+	// Auto runs all others and forecasts with the one that erred least of late.
+	Auto Kind = "auto"
+)
+
+// Kinds returns every kind, the simplest first.
+func Kinds() []Kind { return []Kind{Constant, Kalman, ARIMA, Prophet, HoltWinters, Auto} }
+
+// minPoints is the number of values under which no model is fitted.
+const minPoints = 5
+
+// maxMagnitude bounds what a series may hold. No traffic comes near it, and
+// sums of squares of what is under it stay finite.
+const maxMagnitude = 1e100
+
+// Forecast is what a predictor expects of the next value.
+type Forecast struct {
+	// Value is finite and not negative; 0 while nothing was observed.
+	Value float64
+	// Warning is empty, or forecast_fallback: the model failed, and Value is
+	// the last value.
+	Warning model.Warning
+}
+
+// Predictor predicts one series.
+type Predictor struct {
+	kind   Kind
+	scale  scale
+	method method
+	series series
+}
+
+// series is what every predictor keeps of what it observed.
+type series struct {
+	// last is the last value observed, zeros that were skipped apart.
+	last float64
+	// seen is false until a value was observed that was not skipped.
+	seen bool
+	// waiting is true while zeros are skipped, until the first other value.
+	waiting bool
+	// recent holds the latest values, on the scale of the model.
+	recent history
+}
+
+// verdict says how a method came to a forecast.
+type verdict int
+
+const (
+	// forecastMade means that the method wrote a forecast.
+	forecastMade verdict = iota
+	// forecastLast means that the last value is the forecast: by definition, or
+	// because there is too little to fit a model to.
+	forecastLast
+	// forecastFailed means that there is enough to fit a model to, and no model.
+	forecastFailed
+)
+
+// method is what the kinds differ in. Its values are on the scale of the model.
+type method interface {
+	// observe takes the value that the history now ends with.
+	observe(h *history, value float64)
+	// forecast writes the forecasts of the next len(out) values. It may fit a
+	// model on demand, but only as a function of what the history says: whether
+	// and when it is called changes nothing that follows.
+	forecast(h *history, out []float64) verdict
+	// save and load carry what does not follow from the history.
+	save(s *State)
+	load(s *State, h *history) error
+}
+
+// New returns a predictor that has observed nothing. The interval is the time
+// between two values in seconds; seasons are counted in it. Parameters that do
+// not apply to the kind, or have no meaning, are errors.
+func New(kind Kind, params Params, intervalS float64) (*Predictor, error) {
+	s, err := params.settings(kind, intervalS)
+	if err != nil {
+		return nil, fmt.Errorf("make predictor: %w", err)
+	}
+	return &Predictor{
+		kind:   kind,
+		scale:  scale{log1p: params.Log1p},
+		method: newMethod(kind, s),
+		series: series{waiting: true, recent: history{limit: s.limit(kind), refitEvery: s.refitEvery}},
+	}, nil
+}
+
+func newMethod(kind Kind, s settings) method {
+	switch kind {
+	case Kalman:
+		return newTrendFilter(s)
+	default:
+		return lastValue{}
+	}
+}
+
+// Observe takes the next value of the series. Zeros before the first other
+// value are skipped. A value that is not finite, or of a magnitude over 1e100,
+// is an error and changes nothing.
+func (p *Predictor) Observe(value float64) error {
+	if math.IsNaN(value) || math.Abs(value) > maxMagnitude {
+		return fmt.Errorf("observe value: %v is not a figure of traffic; leave the value out if it is unknown", value)
+	}
+	s := &p.series
+	if s.waiting && value == 0 {
+		return nil
+	}
+	s.waiting, s.seen, s.last = false, true, value
+	z := p.scale.to(value)
+	s.recent.add(z)
+	p.method.observe(&s.recent, z)
+	return nil
+}
+
+// Forecast returns the forecast of the next value. It changes nothing that
+// follows, however often it is called.
+func (p *Predictor) Forecast() Forecast {
+	var out [1]float64
+	warning := p.forecast(out[:])
+	return Forecast{Value: out[0], Warning: warning}
+}
+
+// Horizon returns the forecasts of the next steps values, the nearest first.
+func (p *Predictor) Horizon(steps int) []float64 {
+	out := make([]float64, steps)
+	p.forecast(out)
+	return out
+}
+
+// forecast writes forecasts on the scale of the series.
+func (p *Predictor) forecast(out []float64) model.Warning {
+	if !p.series.seen {
+		clear(out)
+		return ""
+	}
+	verdict := p.method.forecast(&p.series.recent, out)
+	if verdict == forecastMade && p.scale.back(out) {
+		return ""
+	}
+	for i := range out {
+		out[i] = max(p.series.last, 0)
+	}
+	if verdict == forecastLast {
+		return ""
+	}
+	return model.WarningForecastFallback
+}
+
+// WarmUp observes the values of a past series, and lets the rule of leading
+// zeros start afresh after it.
+func (p *Predictor) WarmUp(values []float64) error {
+	for i, v := range values {
+		if err := p.Observe(v); err != nil {
+			return fmt.Errorf("warm up with value %d: %w", i+1, err)
+		}
+	}
+	p.RearmLeadingZeros()
+	return nil
+}
+
+// RearmLeadingZeros lets zeros be skipped again until the next other value.
+func (p *Predictor) RearmLeadingZeros() { p.series.waiting = true }
+
+// scale is the scale on which a series is modelled.
+type scale struct{ log1p bool }
+
+// to returns the value on the scale of the model. On the logarithmic scale a
+// negative value, which no figure of traffic has, counts as 0.
+func (s scale) to(value float64) float64 {
+	if s.log1p {
+		return math.Log1p(max(value, 0))
+	}
+	return value
+}
+
+// back takes forecasts from the scale of the model to that of the series, none
+// of them negative, and says whether all are finite.
+func (s scale) back(values []float64) bool {
+	for i, v := range values {
+		if s.log1p {
+			v = math.Expm1(v)
+		}
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return false
+		}
+		values[i] = max(v, 0)
+	}
+	return true
+}
+
+// lastValue is the method of Constant.
+type lastValue struct{}
+
+func (lastValue) observe(*history, float64) {}
+
+func (lastValue) forecast(*history, []float64) verdict { return forecastLast }
+
+func (lastValue) save(*State) {}
+
+func (lastValue) load(*State, *history) error { return nil }
