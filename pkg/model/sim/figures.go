@@ -67,7 +67,8 @@ func FiguresOf(name string) (Figures, error) {
 	return figures[i], nil
 }
 
-// The limits of an engine where nothing else is said: those of vLLM's server.
+// The limits of an engine where nothing else is said: those of the engine
+// simulator that comes with NVIDIA Dynamo.
 const (
 	DefaultMaxNumBatchedTokens = 8192
 	DefaultMaxNumSeqs          = 256

@@ -101,6 +101,8 @@ func (f *Fleet) peek() error {
 		return nil
 	case r.At < f.next.At:
 		return fmt.Errorf("request at %v comes after one at %v: want requests in order of arrival", r.At, f.next.At)
+	case r.At > maxAt:
+		return fmt.Errorf("request at %v is too far from the origin, want at most %v", r.At, maxAt)
 	case r.ISL < 1 || r.OSL < 1:
 		return fmt.Errorf("request at %v has %d prompt and %d output tokens, want at least 1 of each", r.At, r.ISL, r.OSL)
 	}
