@@ -1,0 +1,61 @@
+// Package drivers opens an event log by its URL, with whichever driver the
+// scheme names. It is the one place that knows all of them.
+package drivers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"tidemark.dev/pkg/events"
+	"tidemark.dev/pkg/events/internal/stream"
+	"tidemark.dev/pkg/events/memory"
+	"tidemark.dev/pkg/events/sqlite"
+)
+
+// Options tune the embedded logs. The zero Options are the defaults.
+type Options = stream.Options
+
+// Open opens the log that a URL names:
+//
+//	sqlite:///var/lib/tidemark/tidemark.db   a file, made if it is not there
+//	sqlite://tidemark.db?synchronous=full    a file in the working directory; each commit waits for the disk
+//	memory://                                a log of this process, empty, and gone with it
+//
+// Errors do not repeat the URL, in which somebody may have written a secret.
+func Open(ctx context.Context, url string, options Options) (events.Log, error) {
+	scheme, rest, ok := strings.Cut(url, "://")
+	if !ok {
+		return nil, errors.New("log URL: it has no scheme; want sqlite:///path/tidemark.db, memory:// or kafka://host:port")
+	}
+	switch scheme {
+	case "sqlite":
+		config, err := sqlite.ParseURL(url)
+		if err != nil {
+			return nil, err
+		}
+		return opened(sqlite.Open(ctx, config, options))
+	case "memory":
+		if rest != "" {
+			return nil, errors.New("log URL: a log in memory has no name; want memory://")
+		}
+		return memory.Open(options), nil
+	case "kafka":
+		return nil, errors.New("log URL: this build has no driver for kafka:// yet; want sqlite:///path/tidemark.db")
+	}
+	return nil, fmt.Errorf("log URL: there is no driver for %s://; want sqlite:///path/tidemark.db, memory:// or kafka://host:port", scheme)
+}
+
+// opened keeps a nil pointer from becoming a log that is not nil.
+func opened(log *stream.Log, err error) (events.Log, error) {
+	if err != nil {
+		return nil, err
+	}
+	return log, nil
+}
+
+// OpenURL opens the log that a URL names with the default options.
+func OpenURL(ctx context.Context, url string) (events.Log, error) {
+	return Open(ctx, url, Options{})
+}
