@@ -133,8 +133,8 @@ func (c RoleConfig) validate() error {
 	if c.Quota != nil && *c.Quota < c.Replicas {
 		fail("quota is %d, which cannot hold the %d replicas at the origin", *c.Quota, c.Replicas)
 	}
-	if c.ColdStart < 0 {
-		fail("cold start is %v, want at least 0", c.ColdStart)
+	if c.ColdStart < 0 || c.ColdStart > maxAt {
+		fail("cold start is %v, want 0 to %v", c.ColdStart, maxAt)
 	}
 	if c.Engine.MaxNumBatchedTokens < c.Engine.MaxNumSeqs {
 		fail("max_num_batched_tokens is %d, want at least max_num_seqs, %d: each sequence may decode a token",
