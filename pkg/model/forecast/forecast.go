@@ -126,6 +126,8 @@ func newMethod(kind Kind, s settings) method {
 	switch kind {
 	case Kalman:
 		return newTrendFilter(s)
+	case ARIMA:
+		return &arimaPredictor{}
 	default:
 		return lastValue{}
 	}

@@ -17,9 +17,10 @@ const (
 	defaultQTrend     = 0.1
 	defaultR          = 10.0
 	defaultRefitEvery = 12
-	// defaultWindow is what ARIMA and Holt-Winters are fitted to: enough for
-	// AICc to tell orders apart, and little enough to fit in milliseconds.
-	defaultWindow = 200
+	// defaultWindow is what ARIMA and Holt-Winters are fitted to: enough to tell
+	// orders apart, and the length up to which Hyndman and Khandakar's own search
+	// does without approximations.
+	defaultWindow = 150
 	// defaultProphetWindow keeps the trend local.
 	defaultProphetWindow = 50
 	// maxWindow bounds the state, and the time that a fit takes.
@@ -30,7 +31,7 @@ const (
 
 // Params are the parameters of a predictor. Those left out have defaults:
 // q_level 1, q_trend 0.1, r 10 and min_points 5 for kalman; a window of 50
-// values for prophet, of 200 or three seasons for arima and holt-winters;
+// values for prophet, of 150 for arima, and of 150 or three seasons for holt-winters;
 // a model fitted anew after refit_every 12 values; no season_s.
 type Params struct {
 	// Log1p models the logarithm of 1 + value instead of the value.

@@ -29,6 +29,7 @@ type State struct {
 	Fitted int       `json:"fitted,omitzero"`
 
 	Kalman *TrendState `json:"kalman,omitempty"`
+	ARIMA  *ARIMAState `json:"arima,omitempty"`
 }
 
 // State returns the predictor's state. It shares nothing with the predictor.
