@@ -30,6 +30,8 @@
 //     are starting, then ready ones, each time the newest first. A draining
 //     replica hands its queue back to the router, finishes what it has begun,
 //     and holds its GPUs until then.
+//   - An idle engine begins with the request that wakes it; what comes later,
+//     at the same instant even, joins after that iteration.
 //   - At one instant arrivals come before the ends of iterations, and those in
 //     order of role and replica number.
 //
