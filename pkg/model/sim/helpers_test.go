@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -125,4 +126,4 @@ func sharedTrace(t testing.TB, name string) []Request {
 	return list
 }
 
-func ms(f float64) time.Duration { return time.Duration(f * float64(time.Millisecond)) }
+func ms(f float64) time.Duration { return time.Duration(math.Round(f * float64(time.Millisecond))) }
