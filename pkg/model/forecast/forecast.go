@@ -128,6 +128,8 @@ func newMethod(kind Kind, s settings) method {
 		return newTrendFilter(s)
 	case ARIMA:
 		return &arimaPredictor{}
+	case HoltWinters:
+		return newHoltWinters(s)
 	default:
 		return lastValue{}
 	}

@@ -28,8 +28,9 @@ type State struct {
 	Values []float64 `json:"values,omitempty"`
 	Fitted int       `json:"fitted,omitzero"`
 
-	Kalman *TrendState `json:"kalman,omitempty"`
-	ARIMA  *ARIMAState `json:"arima,omitempty"`
+	Kalman      *TrendState       `json:"kalman,omitempty"`
+	ARIMA       *ARIMAState       `json:"arima,omitempty"`
+	HoltWinters *HoltWintersState `json:"holt_winters,omitempty"`
 }
 
 // State returns the predictor's state. It shares nothing with the predictor.
