@@ -80,8 +80,8 @@ func (c GeneratorConfig) Validate() error {
 	if !(c.PeakToTrough >= 1) || math.IsInf(c.PeakToTrough, 0) {
 		fail("peak to trough is %v, want at least 1", c.PeakToTrough)
 	}
-	if !(c.BurstCV >= 0) || math.IsInf(c.BurstCV, 0) {
-		fail("burst CV is %v, want at least 0", c.BurstCV)
+	if c.BurstCV != 0 && !(c.BurstCV >= 1e-3 && c.BurstCV <= 100) {
+		fail("burst CV is %v, want 0.001 to 100, or 0 for none", c.BurstCV)
 	}
 	if c.BurstCV > 0 && c.BurstSlot <= 0 {
 		fail("burst slot is %v, want more than 0", c.BurstSlot)
