@@ -77,18 +77,18 @@ func BenchmarkPublish(b *testing.B) {
 		for _, batch := range []int{1, 100} {
 			b.Run(fmt.Sprintf("%s/batch=%d", place.name, batch), func(b *testing.B) {
 				log := open(b, place.url(b))
-				publisher, offset := log.Publisher(), 0
+				publisher, messages, published := log.Publisher(), observationEvents(b, batch, 0), 0
 				b.ReportAllocs()
 				for b.Loop() {
-					b.StopTimer()
-					messages := observationEvents(b, batch, offset)
-					offset += batch
-					b.StartTimer()
+					for _, msg := range messages {
+						msg.Metadata["ce_id"] = events.DecisionID("chat-70b", strconv.Itoa(published), "1")
+						published++
+					}
 					if err := publisher.Publish("tidemark.observations", messages...); err != nil {
 						b.Fatal(err)
 					}
 				}
-				b.ReportMetric(float64(offset)/b.Elapsed().Seconds(), "messages/s")
+				b.ReportMetric(float64(published)/b.Elapsed().Seconds(), "messages/s")
 			})
 		}
 	}
