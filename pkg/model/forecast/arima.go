@@ -9,6 +9,8 @@ import (
 // to the last refit, and filters what came since with the parameters as they
 // are.
 type arimaPredictor struct {
+	// window is the number of values that a fit looks back on.
+	window int
 	// model is nil before the fit; failed says that the fit did.
 	model  *arimaModel
 	failed bool
@@ -16,31 +18,32 @@ type arimaPredictor struct {
 	filter *armaFilter
 }
 
-func (a *arimaPredictor) observe(h *history, _ float64) {
-	if h.refitDue() {
-		*a = arimaPredictor{}
+func (a *arimaPredictor) observe(s *series, _ float64) {
+	if s.recent.refitDue() {
+		*a = arimaPredictor{window: a.window}
 		return
 	}
 	if a.filter != nil {
-		a.filter.step(a.model.deviation(h.values))
+		a.filter.step(a.model.deviation(s.recent.values))
 	}
 }
 
-func (a *arimaPredictor) forecast(h *history, out []float64) verdict {
-	if h.fitted == 0 {
+func (a *arimaPredictor) forecast(s *series, out []float64) verdict {
+	if s.recent.fitted == 0 {
 		return forecastLast
 	}
+	fitted, all := s.recent.model(a.window)
 	if a.model == nil && !a.failed {
-		model, ok := fitARIMA(h.values[:h.fitted])
+		model, ok := fitARIMA(fitted)
 		a.model, a.failed = &model, !ok
 	}
 	if a.filter == nil && !a.failed {
-		a.filter, a.failed = a.model.follow(h.values)
+		a.filter, a.failed = a.model.follow(all)
 	}
 	if a.failed {
 		return forecastFailed
 	}
-	a.model.extrapolate(a.filter, h.values, out)
+	a.model.extrapolate(a.filter, all, out)
 	return forecastMade
 }
 
@@ -101,27 +104,27 @@ type ARIMAState struct {
 	Mean float64   `json:"mean,omitzero"`
 }
 
-func (a *arimaPredictor) save(s *State) {
+func (a *arimaPredictor) save(to *State) {
 	if a.model == nil || a.failed {
 		return // what failed fails again
 	}
 	m := a.model
-	s.ARIMA = &ARIMAState{D: m.differences, AR: slices.Clone(m.process.ar), MA: slices.Clone(m.process.ma), Mean: m.mean}
+	to.ARIMA = &ARIMAState{D: m.differences, AR: slices.Clone(m.process.ar), MA: slices.Clone(m.process.ma), Mean: m.mean}
 }
 
-func (a *arimaPredictor) load(s *State, h *history) error {
-	m := s.ARIMA
+func (a *arimaPredictor) load(from *State, s *series) error {
+	m := from.ARIMA
 	if m == nil {
 		return nil
 	}
-	if h.fitted == 0 {
+	if s.recent.fitted == 0 {
 		return fmt.Errorf("the state has an ARIMA model, and no values that it is fitted to")
 	}
 	if m.D < 0 || m.D > maxDifferences || len(m.AR) > maxLag || len(m.MA) > maxLag {
 		return fmt.Errorf("the state has an ARIMA(%d,%d,%d) model, want at most (%d,%d,%d)", len(m.AR), m.D, len(m.MA), maxLag, maxDifferences, maxLag)
 	}
 	for _, v := range slices.Concat(m.AR, m.MA, []float64{m.Mean}) {
-		if !(v >= -4*maxMagnitude && v <= 4*maxMagnitude) {
+		if !bounded(v) {
 			return fmt.Errorf("the ARIMA model of the state holds %v", v)
 		}
 	}

@@ -63,13 +63,13 @@ type Forecast struct {
 // Predictor predicts one series.
 type Predictor struct {
 	kind   Kind
-	scale  scale
 	method method
 	series series
 }
 
 // series is what every predictor keeps of what it observed.
 type series struct {
+	scale scale
 	// last is the last value observed, zeros that were skipped apart.
 	last float64
 	// seen is false until a value was observed that was not skipped.
@@ -95,30 +95,33 @@ const (
 
 // method is what the kinds differ in. Its values are on the scale of the model.
 type method interface {
-	// observe takes the value that the history now ends with.
-	observe(h *history, value float64)
+	// observe takes the value that the series now ends with.
+	observe(s *series, value float64)
 	// forecast writes the forecasts of the next len(out) values. It may fit a
-	// model on demand, but only as a function of what the history says: whether
+	// model on demand, but only as a function of what the series says: whether
 	// and when it is called changes nothing that follows.
-	forecast(h *history, out []float64) verdict
-	// save and load carry what does not follow from the history.
-	save(s *State)
-	load(s *State, h *history) error
+	forecast(s *series, out []float64) verdict
+	// save and load carry what does not follow from the series.
+	save(to *State)
+	load(from *State, s *series) error
 }
 
 // New returns a predictor that has observed nothing. The interval is the time
 // between two values in seconds; seasons are counted in it. Parameters that do
 // not apply to the kind, or have no meaning, are errors.
 func New(kind Kind, params Params, intervalS float64) (*Predictor, error) {
-	s, err := params.settings(kind, intervalS)
+	set, err := params.settings(kind, intervalS)
 	if err != nil {
 		return nil, fmt.Errorf("make predictor: %w", err)
 	}
 	return &Predictor{
 		kind:   kind,
-		scale:  scale{log1p: params.Log1p},
-		method: newMethod(kind, s),
-		series: series{waiting: true, recent: history{limit: s.limit(kind), refitEvery: s.refitEvery}},
+		method: newMethod(kind, set),
+		series: series{
+			scale:   scale{log1p: params.Log1p},
+			waiting: true,
+			recent:  history{limit: set.limit(kind), refitEvery: set.refitEvery},
+		},
 	}, nil
 }
 
@@ -127,12 +130,15 @@ func newMethod(kind Kind, s settings) method {
 	case Kalman:
 		return newTrendFilter(s)
 	case ARIMA:
-		return &arimaPredictor{}
+		return &arimaPredictor{window: s.arimaWindow()}
+	case Prophet:
+		return newSeasonal(s)
 	case HoltWinters:
 		return newHoltWinters(s)
-	default:
-		return lastValue{}
+	case Auto:
+		return newSelection(s)
 	}
+	return lastValue{}
 }
 
 // Observe takes the next value of the series. Zeros before the first other
@@ -147,9 +153,9 @@ func (p *Predictor) Observe(value float64) error {
 		return nil
 	}
 	s.waiting, s.seen, s.last = false, true, value
-	z := p.scale.to(value)
+	z := s.scale.to(value)
 	s.recent.add(z)
-	p.method.observe(&s.recent, z)
+	p.method.observe(s, z)
 	return nil
 }
 
@@ -163,28 +169,36 @@ func (p *Predictor) Forecast() Forecast {
 
 // Horizon returns the forecasts of the next steps values, the nearest first.
 func (p *Predictor) Horizon(steps int) []float64 {
-	out := make([]float64, steps)
+	out := make([]float64, max(steps, 0))
 	p.forecast(out)
 	return out
 }
 
-// forecast writes forecasts on the scale of the series.
 func (p *Predictor) forecast(out []float64) model.Warning {
 	if !p.series.seen {
 		clear(out)
 		return ""
 	}
-	verdict := p.method.forecast(&p.series.recent, out)
-	if verdict == forecastMade && p.scale.back(out) {
-		return ""
+	if p.series.forecastBy(p.method, out) == forecastFailed {
+		return model.WarningForecastFallback
+	}
+	return ""
+}
+
+// forecastBy writes the forecasts of a method on the scale of the series: finite
+// and not negative, and the last value where the method has none.
+func (s *series) forecastBy(m method, out []float64) verdict {
+	v := m.forecast(s, out)
+	if v == forecastMade {
+		if s.scale.back(out) {
+			return forecastMade
+		}
+		v = forecastFailed
 	}
 	for i := range out {
-		out[i] = max(p.series.last, 0)
+		out[i] = max(s.last, 0)
 	}
-	if verdict == forecastLast {
-		return ""
-	}
-	return model.WarningForecastFallback
+	return v
 }
 
 // WarmUp observes the values of a past series, and lets the rule of leading
@@ -215,13 +229,13 @@ func (s scale) to(value float64) float64 {
 }
 
 // back takes forecasts from the scale of the model to that of the series, none
-// of them negative, and says whether all are finite.
+// of them negative, and says whether all are figures of traffic.
 func (s scale) back(values []float64) bool {
 	for i, v := range values {
 		if s.log1p {
 			v = math.Expm1(v)
 		}
-		if math.IsNaN(v) || math.IsInf(v, 0) {
+		if !(v <= maxMagnitude) {
 			return false
 		}
 		values[i] = max(v, 0)
@@ -232,10 +246,10 @@ func (s scale) back(values []float64) bool {
 // lastValue is the method of Constant.
 type lastValue struct{}
 
-func (lastValue) observe(*history, float64) {}
+func (lastValue) observe(*series, float64) {}
 
-func (lastValue) forecast(*history, []float64) verdict { return forecastLast }
+func (lastValue) forecast(*series, []float64) verdict { return forecastLast }
 
 func (lastValue) save(*State) {}
 
-func (lastValue) load(*State, *history) error { return nil }
+func (lastValue) load(*State, *series) error { return nil }

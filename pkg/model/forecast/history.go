@@ -39,6 +39,13 @@ func (h *history) add(value float64) {
 // so that a model from before is no longer the present one.
 func (h *history) refitDue() bool { return h.fitted == len(h.values) || h.fitted == 0 }
 
+// model returns the values that a model with the given window is fitted to, and
+// these with all values since.
+func (h *history) model(window int) (fitted, all []float64) {
+	first := max(0, h.fitted-window)
+	return h.values[first:h.fitted], h.values[first:]
+}
+
 // latest returns the last n values, or all if there are fewer.
 func (h *history) latest(n int) []float64 { return h.values[max(0, len(h.values)-n):] }
 

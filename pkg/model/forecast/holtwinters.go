@@ -8,8 +8,10 @@ import (
 // holtWinters forecasts by a smoothing that is fitted to the history up to the
 // last refit and has smoothed what came since.
 type holtWinters struct {
+	// window is the number of values that a fit looks back on.
+	window int
 	// seasonPoints is the length of the season that is asked for; a fit has it
-	// once the history holds two of them.
+	// once it looks back on two of them.
 	seasonPoints int
 
 	// model is nil before the fit; failed says that the fit did.
@@ -20,12 +22,12 @@ type holtWinters struct {
 }
 
 func newHoltWinters(s settings) *holtWinters {
-	return &holtWinters{seasonPoints: int(math.Round(s.seasonPoints()))}
+	return &holtWinters{window: s.holtWintersWindow(), seasonPoints: int(math.Round(s.seasonPoints()))}
 }
 
-func (w *holtWinters) observe(h *history, z float64) {
-	if h.refitDue() {
-		*w = holtWinters{seasonPoints: w.seasonPoints}
+func (w *holtWinters) observe(s *series, z float64) {
+	if s.recent.refitDue() {
+		*w = holtWinters{window: w.window, seasonPoints: w.seasonPoints}
 		return
 	}
 	if w.smoother != nil {
@@ -33,27 +35,28 @@ func (w *holtWinters) observe(h *history, z float64) {
 	}
 }
 
-func (w *holtWinters) forecast(h *history, out []float64) verdict {
-	if h.fitted == 0 {
+func (w *holtWinters) forecast(s *series, out []float64) verdict {
+	fitted, all := s.recent.model(w.window)
+	if len(fitted) < minWindow || allEqual(fitted) {
 		return forecastLast
 	}
 	if w.model == nil && !w.failed {
 		season := w.seasonPoints
-		if h.fitted < 2*season {
+		if len(fitted) < 2*season {
 			season = 0
 		}
-		model, ok := fitSmoothing(h.values[:h.fitted], season, dampingSpan)
+		model, ok := fitSmoothing(fitted, season, dampingSpan)
 		w.model, w.failed = &model, !ok
 	}
 	if w.failed {
 		return forecastFailed
 	}
 	if w.smoother == nil {
-		s := w.model.start(h.values[:h.fitted])
-		for _, z := range h.values {
-			s.step(w.model, z)
+		smoother := w.model.start(fitted)
+		for _, z := range all {
+			smoother.step(w.model, z)
 		}
-		w.smoother = &s
+		w.smoother = &smoother
 	}
 	w.smoother.extrapolate(w.model, out)
 	return forecastMade
@@ -71,27 +74,28 @@ type HoltWintersState struct {
 	Trend        float64 `json:"trend"`
 }
 
-func (w *holtWinters) save(s *State) {
+func (w *holtWinters) save(to *State) {
 	if w.model == nil || w.failed {
 		return // what failed fails again
 	}
 	m := w.model
-	s.HoltWinters = &HoltWintersState{
+	to.HoltWinters = &HoltWintersState{
 		Alpha: m.alpha, Beta: m.beta, Gamma: m.gamma, Damping: m.damping,
 		SeasonPoints: m.seasonPoints, Level: m.level, Trend: m.trend,
 	}
 }
 
-func (w *holtWinters) load(s *State, h *history) error {
-	m := s.HoltWinters
+func (w *holtWinters) load(from *State, s *series) error {
+	m := from.HoltWinters
 	if m == nil {
 		return nil
 	}
-	if h.fitted == 0 {
+	if s.recent.fitted == 0 {
 		return fmt.Errorf("the state has a smoothing, and no values that it is fitted to")
 	}
-	if m.SeasonPoints < 0 || m.SeasonPoints == 1 || m.SeasonPoints > h.fitted/2 {
-		return fmt.Errorf("the smoothing of the state has a season of %d values, and is fitted to %d", m.SeasonPoints, h.fitted)
+	fitted, _ := s.recent.model(w.window)
+	if m.SeasonPoints < 0 || m.SeasonPoints == 1 || m.SeasonPoints > len(fitted)/2 {
+		return fmt.Errorf("the smoothing of the state has a season of %d values, and is fitted to %d", m.SeasonPoints, len(fitted))
 	}
 	for _, v := range [...]float64{m.Alpha, m.Beta, m.Gamma, m.Damping} {
 		if !(v >= 0 && v <= 1) {
@@ -99,7 +103,7 @@ func (w *holtWinters) load(s *State, h *history) error {
 		}
 	}
 	for _, v := range [...]float64{m.Level, m.Trend} {
-		if !(math.Abs(v) <= maxMagnitude*maxMagnitude) {
+		if !bounded(v) {
 			return fmt.Errorf("the smoothing of the state holds %v", v)
 		}
 	}

@@ -1,9 +1,6 @@
 package forecast
 
-import (
-	"fmt"
-	"math"
-)
+import "fmt"
 
 // initialVariance is that of level and trend after the first value.
 const initialVariance = 1000
@@ -33,7 +30,7 @@ func newTrendFilter(s settings) *trendFilter {
 	return &trendFilter{qLevel: s.qLevel, qTrend: s.qTrend, r: s.r, minPoints: s.minPoints}
 }
 
-func (f *trendFilter) observe(_ *history, z float64) {
+func (f *trendFilter) observe(_ *series, z float64) {
 	f.points++
 	if f.points == 1 {
 		f.level, f.varLevel, f.varTrend = z, initialVariance, initialVariance
@@ -54,7 +51,7 @@ func (f *trendFilter) observe(_ *history, z float64) {
 	f.cov = cov - float64(gainLevel*cov)
 }
 
-func (f *trendFilter) forecast(_ *history, out []float64) verdict {
+func (f *trendFilter) forecast(_ *series, out []float64) verdict {
 	if f.points < f.minPoints {
 		return forecastLast
 	}
@@ -74,26 +71,26 @@ type TrendState struct {
 	VarTrend float64 `json:"var_trend"`
 }
 
-func (f *trendFilter) save(s *State) {
+func (f *trendFilter) save(to *State) {
 	if f.points == 0 {
 		return
 	}
-	s.Kalman = &TrendState{Points: f.points, Level: f.level, Trend: f.trend, VarLevel: f.varLevel, Cov: f.cov, VarTrend: f.varTrend}
+	to.Kalman = &TrendState{Points: f.points, Level: f.level, Trend: f.trend, VarLevel: f.varLevel, Cov: f.cov, VarTrend: f.varTrend}
 }
 
-func (f *trendFilter) load(s *State, _ *history) error {
-	t := s.Kalman
+func (f *trendFilter) load(from *State, s *series) error {
+	t := from.Kalman
 	if t == nil {
-		if s.Seen {
+		if s.seen {
 			return fmt.Errorf("the filter is missing")
 		}
 		return nil
 	}
-	if !s.Seen || t.Points < 1 {
-		return fmt.Errorf("the filter has %d points, and seen is %v", t.Points, s.Seen)
+	if !s.seen || t.Points < 1 {
+		return fmt.Errorf("the filter has %d points, and seen is %v", t.Points, s.seen)
 	}
 	for _, v := range [...]float64{t.Level, t.Trend, t.VarLevel, t.Cov, t.VarTrend} {
-		if !(math.Abs(v) <= maxMagnitude*maxMagnitude) {
+		if !bounded(v) {
 			return fmt.Errorf("the filter holds %v", v)
 		}
 	}

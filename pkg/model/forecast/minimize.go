@@ -51,4 +51,5 @@ func minimize(f func(x []float64) float64, start []float64) ([]float64, float64,
 	return result.X, result.F, finite(result.F)
 }
 
+// finite says that v is a number.
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }

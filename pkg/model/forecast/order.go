@@ -36,21 +36,21 @@ type candidate struct {
 }
 
 // fitARIMA returns the model that the stepwise search of Hyndman and Khandakar
-// (2008) finds for a series that is not constant: d by KPSS tests, then p, q
-// and the mean by AICc from four common models on, one step at a time. It is
-// false where no model can be fitted.
+// (2008) finds: d by KPSS tests, then p, q and the mean by AICc, from five
+// common models on, one step at a time. It is false where no model can be
+// fitted.
 func fitARIMA(values []float64) (arimaModel, bool) {
 	w, d := slices.Clone(values), 0
 	for d < maxDifferences && kpss(w) > kpssCritical {
 		w = differences(w)
 		d++
-		if allEqual(w) {
-			return arimaModel{differences: d, mean: w[0]}, true
-		}
+	}
+	if allEqual(w) {
+		return arimaModel{differences: d, mean: w[0]}, true
 	}
 	best := search(w, d < 2)
 	best.model.differences = d
-	return best.model, best.aicc < math.Inf(1)
+	return best.model, best.aicc < math.Inf(1) && bounded(best.model.mean)
 }
 
 // search returns the best model that it met for the differences w; of infinite

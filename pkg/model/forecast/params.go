@@ -23,7 +23,9 @@ const (
 	defaultWindow = 150
 	// defaultProphetWindow keeps the trend local.
 	defaultProphetWindow = 50
-	// maxWindow bounds the state, and the time that a fit takes.
+	// minWindow is two values for each parameter of a smoothing; maxWindow bounds
+	// the state, and the time that a fit takes.
+	minWindow = 10
 	maxWindow = 4096
 	// maxRefitEvery bounds what is kept beyond the window.
 	maxRefitEvery = 1000
@@ -63,7 +65,7 @@ var parameters = []parameter{
 	number("r", func(p *Params) **float64 { return &p.R }, positive, Kalman),
 	count("min_points", func(p *Params) **int { return &p.MinPoints }, 1, math.MaxInt32, Kalman),
 	number("season_s", func(p *Params) **float64 { return &p.SeasonS }, positive, Prophet, HoltWinters),
-	count("window", func(p *Params) **int { return &p.Window }, minPoints, maxWindow, ARIMA, Prophet, HoltWinters),
+	count("window", func(p *Params) **int { return &p.Window }, minWindow, maxWindow, ARIMA, Prophet, HoltWinters),
 	count("refit_every", func(p *Params) **int { return &p.RefitEvery }, 1, maxRefitEvery, ARIMA, HoltWinters),
 }
 

@@ -1,8 +1,6 @@
 package forecast
 
-import (
-	"math"
-)
+import "math"
 
 // smoothing is exponential smoothing with an additive, damped trend and an
 // additive season, in the error correction form of Hyndman, Koehler, Ord and
@@ -123,7 +121,7 @@ func fitSmoothing(values []float64, seasonPoints int, damping span) (smoothing, 
 		}
 	}
 	best.level += center
-	return best, finite(least) && finite(best.level) && finite(best.trend)
+	return best, finite(least) && bounded(best.level) && bounded(best.trend)
 }
 
 // smoothingFit finds the first level and trend that suit the other parameters.

@@ -31,12 +31,14 @@ type State struct {
 	Kalman      *TrendState       `json:"kalman,omitempty"`
 	ARIMA       *ARIMAState       `json:"arima,omitempty"`
 	HoltWinters *HoltWintersState `json:"holt_winters,omitempty"`
+	// Costs are the recent costs of auto's predictors, in the order of Kinds.
+	Costs []float64 `json:"costs,omitempty"`
 }
 
 // State returns the predictor's state. It shares nothing with the predictor.
 func (p *Predictor) State() State {
 	s := State{
-		Version: stateVersion, Kind: p.kind, Log1p: p.scale.log1p,
+		Version: stateVersion, Kind: p.kind, Log1p: p.series.scale.log1p,
 		Last: p.series.last, Seen: p.series.seen, Waiting: p.series.waiting,
 		Values: slices.Clone(p.series.recent.values), Fitted: p.series.recent.fitted,
 	}
@@ -46,8 +48,8 @@ func (p *Predictor) State() State {
 
 // Restore returns a predictor of the given configuration that continues from a
 // state. The kind and the scale must be those of the state; other parameters
-// may have changed, and hold from the next value on. A state that no predictor
-// wrote is an error.
+// may have changed, and hold from the next value, or the next fit, on. A state
+// that cannot be continued from is an error.
 func Restore(kind Kind, params Params, intervalS float64, state State) (*Predictor, error) {
 	p, err := New(kind, params, intervalS)
 	if err != nil {
@@ -66,8 +68,8 @@ func (p *Predictor) load(s *State) error {
 		return fmt.Errorf("the state has version %d, want %d", s.Version, stateVersion)
 	case s.Kind != p.kind:
 		return fmt.Errorf("the state is of predictor %q", s.Kind)
-	case s.Log1p != p.scale.log1p:
-		return fmt.Errorf("the state has log1p %v, want %v", s.Log1p, p.scale.log1p)
+	case s.Log1p != p.series.scale.log1p:
+		return fmt.Errorf("the state has log1p %v, want %v", s.Log1p, p.series.scale.log1p)
 	case !s.Seen && (!s.Waiting || s.Last != 0 || len(s.Values) > 0):
 		return fmt.Errorf("the state has values, and says that none was seen")
 	case len(s.Values) > maxWindow+maxRefitEvery:
@@ -84,5 +86,9 @@ func (p *Predictor) load(s *State) error {
 	}
 	p.series.last, p.series.seen, p.series.waiting = s.Last, s.Seen, s.Waiting
 	h.values, h.fitted = slices.Clone(s.Values), s.Fitted
-	return p.method.load(s, h)
+	return p.method.load(s, &p.series)
 }
+
+// bounded says that v is what a state may hold beside values of the series: no
+// filter over such numbers leaves the range of float64.
+func bounded(v float64) bool { return math.Abs(v) <= maxMagnitude*maxMagnitude }
