@@ -17,6 +17,7 @@ import (
 
 func TestConfigOf(t *testing.T) {
 	d := model.DefaultDeployment()
+	d.Throughput.IntervalS = 7200
 	d.Roles.Set(model.Prefill, model.RoleSpec{MinReplicas: 2})
 	d.Roles.Set(model.Decode, model.RoleSpec{
 		GPUsPerReplica: 8, MinReplicas: 1,
@@ -35,7 +36,7 @@ func TestConfigOf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Config{Topology: model.TopologyDisaggregated, TrafficWindow: time.Hour}
+	want := Config{Topology: model.TopologyDisaggregated, TrafficWindow: 2 * time.Hour}
 	want.Roles.Set(model.Prefill, RoleConfig{
 		Replicas: 2, GPUsPerReplica: 2, ColdStart: 1500 * time.Millisecond, Engine: f.Engine(model.Prefill),
 	})

@@ -133,6 +133,14 @@ func TestTiming(t *testing.T) {
 			first:    []time.Duration{ms(11), ms(22)},
 			last:     []time.Duration{ms(34.304), ms(34.304)},
 		},
+		{
+			// The third prompt ends at 34.304, with the first's last token. It is
+			// handed over before the decode engine goes on: 10 + 2 + 0.102 + 0.101.
+			name: "handed over at an end", topology: model.TopologyDisaggregated,
+			requests: []Request{{0, 100, 3}, {0, 100, 5}, {ms(23.304), 100, 2}},
+			first:    []time.Duration{ms(11), ms(22), ms(34.304)},
+			last:     []time.Duration{ms(34.304), ms(46.507), ms(68.714)},
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -285,18 +293,26 @@ func drawRequests(t *rapid.T, most int, gap time.Duration, maxISL, maxOSL int) [
 	}), 1, most).Draw(t, "requests")
 }
 
-// TestLongOutput holds an output longer than a run of iterations against the
-// sum that its tokens take.
+// TestLongOutput holds outputs longer than a run of iterations against the sum
+// that their tokens take, also where that is as long as can be.
 func TestLongOutput(t *testing.T) {
-	const isl, osl = 1000, 3*maxRun + 5
-	f := newFleet(t, fleetOf(model.TopologyAggregated, RoleConfig{Replicas: 1, Engine: plainEngine()}), Request{0, isl, osl})
-	finish(t, f, time.Second, time.Hour)
-	want := ms(20)
-	for token := 1; token < osl; token++ {
-		want += ms(11) + time.Duration(isl+token)*time.Microsecond
-	}
-	if got := lasts(f)[0]; got != want {
-		t.Errorf("last token at %v, want %v", got, want)
+	for _, base := range []time.Duration{ms(10), 900 * time.Second} {
+		t.Run(base.String(), func(t *testing.T) {
+			const isl, osl = 1000, 5*maxRun + 5
+			engine := plainEngine()
+			engine.Timing.BaseS = base.Seconds()
+			config := fleetOf(model.TopologyAggregated, RoleConfig{Replicas: 1, Engine: engine})
+			config.TrafficWindow = maxAt
+			f := newFleet(t, config, Request{0, isl, osl})
+			advance(t, f, maxAt)
+			want := base + ms(10)
+			for token := 1; token < osl; token++ {
+				want += base + ms(1) + time.Duration(isl+token)*time.Microsecond
+			}
+			if diff := gocmp.Diff([]time.Duration{want}, lasts(f)); diff != "" {
+				t.Errorf("last token (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 
@@ -319,5 +335,15 @@ func TestRunCompletedAndCut(t *testing.T) {
 				t.Errorf("cut to %d, want %d", shorter.iterations, test.cut)
 			}
 		})
+	}
+}
+
+// TestRunRounds shows that an end is rounded by itself: errors do not add up.
+func TestRunRounds(t *testing.T) {
+	r := run{iterations: 4, fixed: 1600}
+	for j, want := range []time.Duration{0, 2, 3, 5, 6} {
+		if got := r.after(j); got != want {
+			t.Errorf("iteration %d ends after %d ns, want %d ns", j, got, want)
+		}
 	}
 }

@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"math"
 	"math/rand/v2"
@@ -273,7 +275,7 @@ func TestConfigValidate(t *testing.T) {
 // TestQueueing holds the mean wait against the closed form of an M/D/1 queue,
 // ρ·D / (2·(1−ρ)): Poisson arrivals, and one prompt of one length at a time.
 func TestQueueing(t *testing.T) {
-	const isl, requests = 1000, 200_000
+	const isl, requests = 1000, 100_000
 	engine := plainEngine()
 	engine.MaxNumSeqs = 1
 	service := 0.020 // s
@@ -434,6 +436,31 @@ func TestStepsChangeNothing(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestSameBits runs an hour twice, scaled up and down: every look at it has the
+// same bytes.
+func TestSameBits(t *testing.T) {
+	list := chat(t, 30)
+	hour := func() [sha256.Size]byte {
+		f := newFleet(t, fleetOfFigures(t, 2, 1), list...)
+		hash := sha256.New()
+		encode := json.NewEncoder(hash)
+		for tick := 1; !f.Done(); tick++ {
+			advance(t, f, time.Duration(tick)*5*time.Second)
+			if err := encode.Encode(look(t, f)); err != nil {
+				t.Fatal(err)
+			}
+			if tick%24 == 0 {
+				scale(t, f, model.Prefill, 3+tick/24%4)
+				scale(t, f, model.Decode, 1+tick/24%3)
+			}
+		}
+		return [sha256.Size]byte(hash.Sum(nil))
+	}
+	if first, second := hour(), hour(); first != second {
+		t.Errorf("the same hour gives %x, then %x", first, second)
+	}
 }
 
 // view is all that can be seen of a fleet.

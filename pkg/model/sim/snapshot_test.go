@@ -70,3 +70,21 @@ func TestQueuedDecode(t *testing.T) {
 		t.Errorf("queued %+v, want %+v", got, want)
 	}
 }
+
+// TestQueuedBehindAChunk shows that a request for which an iteration has no
+// token left stays in the queue.
+func TestQueuedBehindAChunk(t *testing.T) {
+	engine := plainEngine()
+	engine.MaxNumBatchedTokens, engine.MaxNumSeqs = 2, 2
+	f := newFleet(t, fleetOf(model.TopologyPrefill, RoleConfig{Replicas: 1, Engine: engine}), Request{0, 5, 1}, Request{ms(1), 7, 1})
+	// Chunks of 2, 2 and 1; the third leaves a token for the second prompt.
+	for _, step := range []struct {
+		at   time.Duration
+		want Load
+	}{{ms(11), Load{PrefillRequests: 1, PrefillTokens: 7}}, {ms(21), Load{}}} {
+		advance(t, f, step.at)
+		if got := f.Engines()[0].Queued; got != step.want {
+			t.Errorf("at %v: queued %+v, want %+v", step.at, got, step.want)
+		}
+	}
+}

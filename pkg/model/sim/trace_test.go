@@ -29,8 +29,10 @@ func TestLoadTrace(t *testing.T) {
 		want        []Request
 	}{
 		{"azure", azureSample, azure},
-		{"azure of 2024", "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-10 00:00:00.009930+00:00,1,2\n2024-05-10 02:00:00.5+02:00,3,4\n",
-			[]Request{{0, 1, 2}, {490070 * time.Microsecond, 3, 4}}},
+		{
+			"azure of 2024", "TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-10 00:00:00.009930+00:00,1,2\n2024-05-10 02:00:00.5+02:00,3,4\n",
+			[]Request{{0, 1, 2}, {490070 * time.Microsecond, 3, 4}},
+		},
 		{"mooncake", mooncakeSample, []Request{{0, 6758, 500}, {3 * time.Second, 7322, 490}}},
 		{"plain", "t_ms,isl,osl\n0,10,20\n1.5,30,40\n", []Request{{0, 10, 20}, {1500 * time.Microsecond, 30, 40}}},
 		{"byte order mark, carriage returns, blank lines, no last newline", "\uFEFF" + strings.ReplaceAll(strings.TrimSpace(azureSample), "\n", "\r\n\r\n"), azure},
@@ -62,8 +64,10 @@ func TestLoadTraceRefuses(t *testing.T) {
 		{"negative instant", "t_ms,isl,osl\n-1,2,3\n", `line 2: t_ms is "-1", want milliseconds since the origin`},
 		{"no instant", "t_ms,isl,osl\nNaN,2,3\n", `line 2: t_ms is "NaN", want milliseconds`},
 		{"disorder", "t_ms,isl,osl\n5,2,3\n\n4,2,3\n", "line 4: is 1ms earlier than the request before it, want requests in order of arrival"},
-		{"no time", strings.Replace(azureSample, "2023-11-16 18:15:50.9951690", "yesterday", 1),
-			`line 3: TIMESTAMP is "yesterday", want a time like 2023-11-16 18:15:46.6805900`},
+		{
+			"no time", strings.Replace(azureSample, "2023-11-16 18:15:50.9951690", "yesterday", 1),
+			`line 3: TIMESTAMP is "yesterday", want a time like 2023-11-16 18:15:46.6805900`,
+		},
 		{"a century", azureSample + "2323-11-16 18:15:50,1,1\n", "line 4: is 2562047h47m16.854775807s after the first request, want at most 876000h0m0s"},
 		{"long field", "t_ms,isl,osl\n1," + strings.Repeat("x", 1000) + ",3\n", `isl is "` + strings.Repeat("x", 60) + `...", want`},
 		{"broken JSON", mooncakeSample + `{"timestamp": 4000, "input_`, "line 3: is not a JSON object: unexpected end of JSON input"},

@@ -131,7 +131,7 @@ func TestDefaultGenerator(t *testing.T) {
 func TestBursts(t *testing.T) {
 	for _, cv := range []float64{0, 0.21, 1} {
 		config := DefaultGeneratorConfig()
-		config.Duration, config.MeanRPS, config.PeakToTrough, config.BurstCV = 100*time.Hour, 5.53, 1, cv
+		config.Duration, config.MeanRPS, config.PeakToTrough, config.BurstCV = 40*time.Hour, 5.53, 1, cv
 		w, err := Generate(config)
 		if err != nil {
 			t.Fatal(err)
@@ -140,6 +140,20 @@ func TestBursts(t *testing.T) {
 		if math.Abs(got/want-1) > 0.1 {
 			t.Errorf("CV %v: index of dispersion %.2f, want %.2f", cv, got, want)
 		}
+	}
+}
+
+// TestShortSlots shows that the end of a slot costs no requests, also where a
+// slot has fewer than one.
+func TestShortSlots(t *testing.T) {
+	config := DefaultGeneratorConfig()
+	config.Duration, config.MeanRPS, config.BurstSlot = 2*time.Hour, 5, 50*time.Millisecond
+	w, err := Generate(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := float64(len(collect(t, w))) / config.Duration.Seconds(); math.Abs(got-5) > 0.1 {
+		t.Errorf("mean rate is %.2f, want 5", got)
 	}
 }
 
