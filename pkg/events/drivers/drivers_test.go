@@ -3,6 +3,7 @@ package drivers_test
 import (
 	"context"
 	"database/sql"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -68,6 +69,10 @@ func TestSQLitePubSub(t *testing.T) {
 
 func runPubSub(t *testing.T, url string) {
 	t.Helper()
+	if os.Getenv("STRESS_TEST_COUNT") == "" {
+		// Watermill's suite, so many times at once. Its own default is 10.
+		t.Setenv("STRESS_TEST_COUNT", "3")
+	}
 	log, err := drivers.Open(context.Background(), url, watermillOptions)
 	if err != nil {
 		t.Fatal(err)
