@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -83,4 +84,27 @@ func runPubSub(t *testing.T, url string) {
 		}
 	})
 	eventstest.RunPubSubSuite(t, log)
+}
+
+func TestOpenRefuses(t *testing.T) {
+	for url, want := range map[string]string{
+		"":                                  "it has no scheme",
+		"tidemark.db":                       "it has no scheme",
+		"kafka://user:hunter2@broker:9092":  "this build has no driver for kafka:// yet",
+		"postgres://user:hunter2@db/events": "there is no driver for postgres://",
+		"memory://name":                     "a log in memory has no name",
+		"sqlite://?password=hunter2":        "names no file",
+	} {
+		log, err := drivers.OpenURL(t.Context(), url)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error is %v, want %q", url, err, want)
+			continue
+		}
+		if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: error repeats a secret: %v", url, err)
+		}
+		if log != nil {
+			t.Errorf("%s: there is a log", url)
+		}
+	}
 }
