@@ -142,7 +142,11 @@ func deadLetters(t *testing.T, log events.Log) (letters []*model.DeadLetter, sea
 		if err != nil {
 			t.Fatal(err)
 		}
-		letters, sealed = append(letters, fact.(*model.DeadLetter)), append(sealed, event)
+		letter, ok := fact.(*model.DeadLetter)
+		if !ok {
+			t.Fatalf("the dead letters hold a %T", fact)
+		}
+		letters, sealed = append(letters, letter), append(sealed, event)
 	}
 	return letters, sealed
 }
@@ -308,6 +312,27 @@ func TestStoppingIsNoReasonForADeadLetter(t *testing.T) {
 	if letters, _ := deadLetters(t, log); len(letters) != 0 {
 		t.Errorf("there are %d dead letters, want none", len(letters))
 	}
+}
+
+func TestMessageInHandIsFinishedWhenTheServiceStops(t *testing.T) {
+	log, handled := openMemory(t), make(chan string, 10)
+	r := route(t, log, events.TopicObservations, func(msg *message.Message) error {
+		handled <- string(msg.Payload)
+		<-msg.Context().Done() // the service stops, and what is begun is finished
+		return nil
+	})
+	publish(t, log, events.TopicObservations, message.NewMessage("1", []byte("one")), message.NewMessage("2", []byte("two")))
+	r.wait(t, handled, "one")
+	r.cancel()
+	if err := <-r.ended; err != nil {
+		t.Fatal(err)
+	}
+	next := route(t, log, events.TopicObservations, func(msg *message.Message) error {
+		handled <- string(msg.Payload)
+		return nil
+	})
+	next.wait(t, handled, "two")
+	next.stop(t)
 }
 
 func TestRunEndsWithAnErrorWhenItsSubscriptionsEnd(t *testing.T) {

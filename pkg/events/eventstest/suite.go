@@ -229,8 +229,23 @@ func (m *member) leave() {
 	if err := m.Close(); err != nil {
 		m.Fatal(err)
 	}
-	// A message that was on its way when the member left is nobody's.
-	for range m.messages { //nolint:revive // only the end matters
+	m.ended()
+}
+
+// ended waits for the end of the subscription. A message that was on its way
+// when the member left is nobody's.
+func (m *member) ended() {
+	m.Helper()
+	deadline := time.After(patience)
+	for {
+		select {
+		case _, ok := <-m.messages:
+			if !ok {
+				return
+			}
+		case <-deadline:
+			m.Fatalf("the subscription did not end in %v", patience)
+		}
 	}
 }
 
@@ -542,7 +557,10 @@ func readEndsWithContext(t *trial) {
 	if failed == nil {
 		t.Error("a reading that did not get to its end ended without an error")
 	}
-	for range t.log.Read(t.Context(), t.topic, events.Range{}) {
+	for _, err := range t.log.Read(t.Context(), t.topic, events.Range{}) {
+		if err != nil {
+			t.Error(err)
+		}
 		break // a reader may stop
 	}
 }
@@ -630,8 +648,7 @@ func closed(t *trial) {
 	if err := t.log.Close(); err != nil {
 		t.Errorf("a second Close fails: %v", err)
 	}
-	for range m.messages { //nolint:revive // only the end matters
-	}
+	m.ended()
 	if err := <-following; err == nil {
 		t.Error("a follower of a log that was closed ended as if its context were done")
 	}

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -103,6 +105,32 @@ func TestFilesThatAreNoLogsAreRefused(t *testing.T) {
 	_, err := sqlite.Open(t.Context(), sqlite.Config{Path: filepath.Join(dir, "file", "log.db")}, stream.Options{})
 	if err == nil || !strings.Contains(err.Error(), "open log") {
 		t.Errorf("a directory that cannot be made gives %v", err)
+	}
+}
+
+// TestOpenedByManyAtOnce opens a file that is not there yet: one makes it, and
+// the others wait.
+func TestOpenedByManyAtOnce(t *testing.T) {
+	for round := range 5 {
+		path := filepath.Join(t.TempDir(), "log.db")
+		var opening sync.WaitGroup
+		for n := range 10 {
+			opening.Go(func() {
+				log, err := sqlite.Open(context.Background(), sqlite.Config{Path: path}, stream.Options{})
+				if err != nil {
+					t.Errorf("round %d: %v", round, err)
+					return
+				}
+				defer log.Close()
+				if err := log.Publisher().Publish("tidemark.trial", message.NewMessage(strconv.Itoa(n), nil)); err != nil {
+					t.Errorf("round %d: %v", round, err)
+				}
+			})
+		}
+		opening.Wait()
+		if ends, err := open(t, path).Ends(t.Context(), "tidemark.trial"); err != nil || ends[0] != 10 {
+			t.Errorf("round %d: the topic ends at %v (%v), want 10", round, ends, err)
+		}
 	}
 }
 

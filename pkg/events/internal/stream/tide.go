@@ -8,10 +8,14 @@ import (
 )
 
 // pollEvery is how often a shared store is asked whether somebody else appended
-// to it, pollAgain how long a store is left alone that failed to answer.
+// to it; pollQuiet, how often once nothing was appended for as long as quietAfter:
+// most of the cost of asking is waking up. pollAgain is how long a store is left
+// alone that failed to answer.
 const (
-	pollEvery = 2 * time.Millisecond
-	pollAgain = 100 * time.Millisecond
+	pollEvery  = 2 * time.Millisecond
+	pollQuiet  = 10 * time.Millisecond
+	quietAfter = time.Second
+	pollAgain  = 100 * time.Millisecond
 )
 
 // tide tells those who wait at the end of a topic that it rose.
@@ -19,6 +23,8 @@ type tide struct {
 	mu      sync.Mutex
 	ends    map[string]int64
 	waiting map[string]chan struct{}
+	// rose is when a topic last did.
+	rose time.Time
 }
 
 func newTide() *tide {
@@ -52,18 +58,21 @@ func (t *tide) rise(topic string, end int64) {
 	if end <= t.ends[topic] {
 		return
 	}
-	t.ends[topic] = end
+	t.ends[topic], t.rose = end, time.Now()
 	if waiting := t.waiting[topic]; waiting != nil {
 		close(waiting)
 		delete(t.waiting, topic)
 	}
 }
 
-// idle reports whether nobody waits.
-func (t *tide) idle() bool {
+// pace returns the time until the next poll, and whether anybody waits for it.
+func (t *tide) pace() (pause time.Duration, awaited bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.waiting) == 0
+	if time.Since(t.rose) > quietAfter {
+		return pollQuiet, len(t.waiting) > 0
+	}
+	return pollEvery, len(t.waiting) > 0
 }
 
 // watch notes what other processes append, until the context is done.
@@ -76,11 +85,12 @@ func (t *tide) watch(ctx context.Context, shared Shared, store Store, logger *sl
 			return
 		case <-pause.C:
 		}
-		pause.Reset(pollEvery)
-		if t.idle() {
+		next, awaited := t.pace()
+		pause.Reset(next)
+		if !awaited {
 			continue
 		}
-		version, err := shared.Version(ctx)
+		version, err := shared.Version()
 		if err == nil && version == seen {
 			continue
 		}
