@@ -231,12 +231,6 @@ func TestTopics(t *testing.T) {
 	if name := topics.Name(events.TopicDeadLetters); name != "tidemark.dead-letters" {
 		t.Errorf("name is %q", name)
 	}
-	if topic, ok := topics.Short("tidemark.decisions"); topic != events.TopicDecisions || !ok {
-		t.Errorf("short name is %q, %v", topic, ok)
-	}
-	if _, ok := topics.Short("other.decisions"); ok {
-		t.Error("a topic of somebody else has a short name")
-	}
 	listed := map[string]bool{}
 	for _, topic := range events.AllTopics {
 		listed[topic.Name] = true

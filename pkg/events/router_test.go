@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -333,6 +334,34 @@ func TestMessageInHandIsFinishedWhenTheServiceStops(t *testing.T) {
 	})
 	next.wait(t, handled, "two")
 	next.stop(t)
+}
+
+func TestTransientErrorsAreTriedForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, handled := openMemory(t), make(chan string, 10)
+		attempts, began := 0, time.Now()
+		r := route(t, log, events.TopicObservations, func(msg *message.Message) error {
+			if string(msg.Payload) == "one" {
+				attempts++
+				return fmt.Errorf("attempt %d: the fleet does not answer", attempts)
+			}
+			handled <- string(msg.Payload)
+			return nil
+		})
+		publish(t, log, events.TopicObservations, message.NewMessage("1", []byte("one")), message.NewMessage("2", []byte("two")))
+		if got := <-handled; got != "two" {
+			t.Fatalf("handled %s, want two", got)
+		}
+		// A minute is what a consumer group grants a member.
+		if took := time.Since(began); took < time.Second || took > 45*time.Second {
+			t.Errorf("the message was tried for %v", took)
+		}
+		r.stop(t)
+		letters, _ := deadLetters(t, log)
+		if len(letters) != 1 || letters[0].Reason != fmt.Sprintf("attempt %d: the fleet does not answer", attempts) || attempts < 4 {
+			t.Errorf("after %d attempts the dead letters are %+v", attempts, letters)
+		}
+	})
 }
 
 func TestRunEndsWithAnErrorWhenItsSubscriptionsEnd(t *testing.T) {

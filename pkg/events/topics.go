@@ -1,9 +1,6 @@
 package events
 
-import (
-	"strings"
-	"time"
-)
+import "time"
 
 // The topics, without their prefix.
 const (
@@ -24,11 +21,6 @@ type Topics struct{ Prefix string }
 
 // Name returns the full name of a topic.
 func (t Topics) Name(topic string) string { return t.Prefix + topic }
-
-// Short returns the topic of a full name, and whether it has the prefix.
-func (t Topics) Short(name string) (topic string, ok bool) {
-	return strings.CutPrefix(name, t.Prefix)
-}
 
 // Topic is what a topic is made with, on a log that has topics to be made.
 type Topic struct {

@@ -7,6 +7,7 @@
 package eventstest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -65,6 +66,7 @@ func RunLogSuite(t *testing.T, driver Driver) {
 		{"a second member takes over", handOver, true},
 		{"read a range", readRanges, true},
 		{"read to the end as it was", readToEndAsItWas, true},
+		{"large messages", largeMessages, true},
 		{"read ends with its context", readEndsWithContext, true},
 		{"follow", follow, true},
 		{"restart", restart, driver.Kept},
@@ -543,6 +545,27 @@ func readToEndAsItWas(t *trial) {
 		}
 	}
 	t.want("records", payloads(read), numbers(0, 700))
+}
+
+func largeMessages(t *trial) {
+	const each, size = 12, 700 << 10
+	large := numbered("chat-70b", 0, each)
+	for _, msg := range large {
+		msg.Payload = bytes.Repeat(msg.Payload, size/len(msg.Payload))
+	}
+	t.publish(large...)
+	records := t.read(events.Range{})
+	m := t.join(t.log, "readers")
+	if len(records) != each {
+		t.Fatalf("%d records are read, want %d", len(records), each)
+	}
+	for i, record := range records {
+		msg := m.next()
+		if !bytes.Equal(record.Payload, large[i].Payload) || !bytes.Equal(msg.Payload, large[i].Payload) {
+			t.Fatalf("message %d is not what was published", i)
+		}
+		msg.Ack()
+	}
 }
 
 func readEndsWithContext(t *trial) {

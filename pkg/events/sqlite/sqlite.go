@@ -276,6 +276,9 @@ func orNull(text string) sql.NullString { return sql.NullString{String: text, Va
 // not a JSON object of strings, as they stand in the file.
 const BrokenHeaders = "broken-headers"
 
+// scanBytes ends a page of entries that are large: a page is held in memory.
+const scanBytes = 4 << 20
+
 // Scan returns entries of a range.
 func (s *store) Scan(ctx context.Context, topic string, from, to int64, key string, limit int) ([]stream.Entry, error) {
 	id, exists, err := s.topicID(ctx, topic)
@@ -293,7 +296,7 @@ func (s *store) Scan(ctx context.Context, topic string, from, to int64, key stri
 	}
 	defer rows.Close()
 	var page []stream.Entry
-	for rows.Next() {
+	for held := 0; held < scanBytes && rows.Next(); {
 		var entry stream.Entry
 		var id, key sql.NullString
 		var appended sql.NullInt64
@@ -308,7 +311,7 @@ func (s *store) Scan(ctx context.Context, topic string, from, to int64, key stri
 		if len(headers) > 0 && json.Unmarshal(headers, &entry.Headers) != nil {
 			entry.Headers = map[string]string{BrokenHeaders: string(headers)}
 		}
-		page = append(page, entry)
+		page, held = append(page, entry), held+len(entry.Payload)
 	}
 	return page, rows.Err()
 }

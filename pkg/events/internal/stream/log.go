@@ -195,7 +195,7 @@ func (l *Log) scan(ctx context.Context, topic string, from, to int64, key string
 			}
 			from = entry.Position + 1
 		}
-		if len(page) < pageSize {
+		if len(page) == 0 {
 			return true
 		}
 	}

@@ -53,7 +53,8 @@ type Store interface {
 	Append(topic string, entries []Entry) (end int64, err error)
 
 	// Scan returns the first entries of a topic at positions in [from, to), at
-	// most limit of them. With a key, it returns only that key's.
+	// most limit of them, and fewer if they are large; none if there is none.
+	// With a key, it returns only that key's.
 	Scan(ctx context.Context, topic string, from, to int64, key string, limit int) ([]Entry, error)
 
 	// End returns the position of the next entry of a topic, and whether the
