@@ -61,6 +61,19 @@ func (e Event) Message() *message.Message {
 	return msg
 }
 
+// MessageID returns the ID by which a log tells messages apart: the event's, or
+// the message's own for one that is no event. It may be empty.
+func MessageID(msg *message.Message) string {
+	if id := msg.Metadata[headerID]; id != "" {
+		return id
+	}
+	return msg.UUID
+}
+
+// MessageKey returns the key by which a driver partitions a message. It may be
+// empty.
+func MessageKey(msg *message.Message) string { return msg.Metadata[headerPartitionKey] }
+
 // EventOf returns the event of a delivered message. Its error is permanent.
 func EventOf(msg *message.Message) (Event, error) {
 	origin, _ := OriginOf(msg)

@@ -1,9 +1,16 @@
 // Package events is the log: the envelope of an event, the catalogue of the
-// types, their encoding, the topics, and what a log driver provides.
+// types, their encoding, the topics, what a log driver provides, and how a
+// service handles what it reads.
 //
 // Everything that Tidemark sees, decides and does is an event. The envelope is
 // CloudEvents 1.0 in binary mode: attributes are message metadata with the
-// prefix ce_, the payload is the data as JSON.
+// prefix ce_, the payload is the data as JSON. Seal makes the event of a fact,
+// with an identifier that the fact alone determines; Event.Fact decodes it, of
+// whichever version it is.
+//
+// What cannot be decoded is an error that wraps ErrPermanent and never a panic,
+// and a Router sends it to the dead letters. The package opens no log: package
+// drivers does. It knows nothing of what a service does with an event.
 package events
 
 import "time"

@@ -105,11 +105,7 @@ func (p publisher) Publish(topic string, messages ...*message.Message) error {
 	}
 	entries := make([]Entry, len(messages))
 	for i, msg := range messages {
-		id := msg.Metadata["ce_id"]
-		if id == "" {
-			id = msg.UUID
-		}
-		entries[i] = Entry{ID: id, Key: msg.Metadata["ce_partitionkey"], Headers: msg.Metadata, Payload: msg.Payload}
+		entries[i] = Entry{ID: events.MessageID(msg), Key: events.MessageKey(msg), Headers: msg.Metadata, Payload: msg.Payload}
 	}
 	end, err := p.log.store.Append(topic, entries)
 	if err != nil {
