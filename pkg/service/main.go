@@ -2,10 +2,12 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -15,10 +17,15 @@ import (
 	"tidemark.dev/pkg/events"
 )
 
-// Flags adds the flags of a service process. Each has an environment variable:
-// TIDEMARK_LOG for --log.
-func Flags(flags *pflag.FlagSet, config *Config) {
+// LogFlags adds the flags that name the event log. Each flag has an environment
+// variable: TIDEMARK_LOG for --log.
+func LogFlags(flags *pflag.FlagSet, config *Config) {
 	flags.StringVar(&config.Log, "log", fromEnvironment("log", config.Log), "URL of the event log: sqlite://PATH, kafka://HOST:PORT,... or memory:// (env TIDEMARK_LOG)")
+	flags.StringVar(&config.TopicPrefix, "topic-prefix", fromEnvironment("topic-prefix", config.TopicPrefix), "prefix of the topics (env TIDEMARK_TOPIC_PREFIX)")
+}
+
+// ProcessFlags adds the flags of a process that serves.
+func ProcessFlags(flags *pflag.FlagSet, config *Config) {
 	flags.StringVar(&config.Listen, "listen", fromEnvironment("listen", config.Listen), "address of /metrics, /healthz and /readyz; empty serves none (env TIDEMARK_LISTEN)")
 	flags.StringVar(&config.LogFormat, "log-format", fromEnvironment("log-format", config.LogFormat), "text or json (env TIDEMARK_LOG_FORMAT)")
 	flags.StringVar(&config.LogLevel, "log-level", fromEnvironment("log-level", config.LogLevel), "debug, info, warn or error (env TIDEMARK_LOG_LEVEL)")
@@ -37,46 +44,53 @@ func fromEnvironment(flag, fallback string) string {
 // usage.
 func Main(name, short string, open func(context.Context, string) (events.Log, error), module func(*pflag.FlagSet) func() fx.Option) int {
 	config := DefaultConfig(name)
-	code := 0
+	code := 2
 	command := &cobra.Command{
 		Use: "tidemark-" + name, Short: short, Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
 	}
-	Flags(command.Flags(), &config)
+	LogFlags(command.Flags(), &config)
+	ProcessFlags(command.Flags(), &config)
 	build := module(command.Flags())
-	command.RunE = func(*cobra.Command, []string) error {
+	command.RunE = func(command *cobra.Command, _ []string) error {
 		if err := config.Validate(); err != nil {
 			return err
 		}
-		code = Run(os.Stderr, Module(config, os.Stderr, open), build())
-		return nil
+		code = 1
+		return Run(command.Context(), Module(config, os.Stderr, open), build())
 	}
-	if err := command.Execute(); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := command.ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(os.Stderr, "tidemark-%s: %v\n", name, err)
-		return 2
+		return code
 	}
-	return code
+	return 0
 }
 
-// Run runs an application until it is asked to stop by a signal or by one of
-// its parts, and returns the exit code.
-func Run(stderr io.Writer, options ...fx.Option) int {
+// Run runs an application until the context is done or one of its parts ends
+// it, which is an error.
+func Run(ctx context.Context, options ...fx.Option) error {
 	app := fx.New(append(options, WithLogger(), fx.StopTimeout(StopTimeout))...)
 	if err := app.Err(); err != nil {
-		fmt.Fprintln(stderr, "tidemark:", dig.RootCause(err))
-		return 1
+		return dig.RootCause(err)
 	}
-	start, cancel := context.WithTimeout(context.Background(), app.StartTimeout())
+	starting, cancel := context.WithTimeout(ctx, app.StartTimeout())
 	defer cancel()
-	if err := app.Start(start); err != nil {
-		fmt.Fprintln(stderr, "tidemark:", dig.RootCause(err))
-		return 1
+	if err := app.Start(starting); err != nil {
+		return dig.RootCause(err)
 	}
-	signal := <-app.Wait()
-	stop, cancelStop := context.WithTimeout(context.Background(), app.StopTimeout())
+	var ended error
+	select {
+	case <-ctx.Done():
+	case signal := <-app.Wait():
+		if signal.ExitCode != 0 {
+			ended = errors.New("a service ended; its last lines in the log say why")
+		}
+	}
+	stopping, cancelStop := context.WithTimeout(context.WithoutCancel(ctx), app.StopTimeout())
 	defer cancelStop()
-	if err := app.Stop(stop); err != nil {
-		fmt.Fprintln(stderr, "tidemark: stop:", dig.RootCause(err))
-		return 1
+	if err := app.Stop(stopping); err != nil {
+		return errors.Join(ended, fmt.Errorf("stop: %w", dig.RootCause(err)))
 	}
-	return signal.ExitCode
+	return ended
 }

@@ -35,6 +35,8 @@ type Config struct {
 	Name string
 	// Log is the URL of the event log.
 	Log string
+	// TopicPrefix is the prefix of the topics.
+	TopicPrefix string
 	// Listen is the address of the HTTP endpoints; empty serves none.
 	Listen string
 	// LogFormat is text or json.
@@ -45,8 +47,11 @@ type Config struct {
 
 // DefaultConfig returns the configuration of a process of that name.
 func DefaultConfig(name string) Config {
-	return Config{Name: name, Log: "sqlite://tidemark.db", Listen: "127.0.0.1:0", LogFormat: "text", LogLevel: "info"}
+	return Config{Name: name, Log: "sqlite://tidemark.db", TopicPrefix: events.DefaultPrefix, Listen: "127.0.0.1:0", LogFormat: "text", LogLevel: "info"}
 }
+
+// Topics names the topics of the log.
+func (c Config) Topics() events.Topics { return events.Topics{Prefix: c.TopicPrefix} }
 
 // Validate reports all that is wrong with the configuration.
 func (c Config) Validate() error {
@@ -92,7 +97,7 @@ func NewRegistry() *prometheus.Registry {
 // use it have stopped.
 func Module(config Config, out io.Writer, open func(context.Context, string) (events.Log, error)) fx.Option {
 	return fx.Module("service",
-		fx.Supply(config),
+		fx.Supply(config, config.Topics()),
 		fx.Provide(
 			func() *slog.Logger { return NewLogger(config, out) },
 			NewRegistry,
