@@ -1,0 +1,52 @@
+package actuator
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"tidemark.dev/pkg/model"
+)
+
+// metrics are the actuator's own figures.
+type metrics struct {
+	registerer prometheus.Registerer
+	subscribed prometheus.Gauge
+	actuations *prometheus.CounterVec
+	rejections *prometheus.CounterVec
+	settle     prometheus.Histogram
+}
+
+func newMetrics(registerer prometheus.Registerer) *metrics {
+	factory := promauto.With(registerer)
+	return &metrics{
+		registerer: registerer,
+		subscribed: factory.NewGauge(prometheus.GaugeOpts{
+			Name: "tidemark_actuator_subscribed", Help: "1 while some deployment is active and decisions are consumed, else 0.",
+		}),
+		actuations: factory.NewCounterVec(prometheus.CounterOpts{
+			Name: "tidemark_actuator_actuations_total", Help: "Actuation events recorded, by outcome.",
+		}, []string{"outcome"}),
+		rejections: factory.NewCounterVec(prometheus.CounterOpts{
+			Name: "tidemark_actuator_rejections_total", Help: "Decisions that were not acted on, by reason.",
+		}, []string{"reason"}),
+		settle: factory.NewHistogram(prometheus.HistogramOpts{
+			Name: "tidemark_actuator_settle_duration_seconds", Help: "Time from a change to the fleet having reached it, on the deployment's clock.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 14),
+		}),
+	}
+}
+
+func (m *metrics) recorded(fact any) {
+	switch fact := fact.(type) {
+	case *model.ScalingApplied:
+		m.actuations.WithLabelValues("applied").Inc()
+	case *model.ScalingRejected:
+		m.actuations.WithLabelValues("rejected").Inc()
+		m.rejections.WithLabelValues(string(fact.Reason)).Inc()
+	case *model.ScalingFailed:
+		m.actuations.WithLabelValues("failed").Inc()
+	case *model.ScalingSettled:
+		m.actuations.WithLabelValues("settled").Inc()
+		m.settle.Observe(fact.SettleS)
+	}
+}

@@ -1,0 +1,71 @@
+package actuator
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/pflag"
+	"go.uber.org/fx"
+	"golang.org/x/sync/errgroup"
+
+	"tidemark.dev/pkg/events"
+	"tidemark.dev/pkg/model"
+	"tidemark.dev/pkg/service"
+	"tidemark.dev/services/actuator/internal/simulated"
+)
+
+// Module is the actuator as an fx module, over what service.Module provides.
+func Module(config Config) fx.Option {
+	return fx.Module("actuator", fx.Invoke(func(
+		lifecycle fx.Lifecycle, stop fx.Shutdowner, health *service.Health,
+		log events.Log, topics events.Topics, logger *slog.Logger, registry *prometheus.Registry,
+	) {
+		logger = logger.With("service", "actuator")
+		service.Work(lifecycle, stop, health, logger, "actuator", newWorker(config, log, topics, logger, registry))
+	}))
+}
+
+// worker is the actuator with the connectors that it works through.
+type worker struct {
+	*Actuator
+	simulated *simulated.Connector
+}
+
+func newWorker(config Config, log events.Log, topics events.Topics, logger *slog.Logger, registerer prometheus.Registerer) *worker {
+	ledger := newLedger()
+	w := &worker{simulated: simulated.New(ledger.setTo)}
+	w.Actuator = &Actuator{
+		config: config, log: log, topics: topics, logger: logger, metrics: newMetrics(registerer),
+		deployments: events.NewDeploymentTable(log, topics, logger), ledger: ledger,
+		connectors: w.connector, now: time.Now,
+	}
+	return w
+}
+
+func (w *worker) connector(spec *model.Deployment) (Connector, error) {
+	if spec.Actuator != nil && spec.Actuator.Simulated != nil {
+		return w.simulated, nil
+	}
+	return nil, fmt.Errorf("deployment %s is active and has no actuator; configure one under the key actuator", spec.Name)
+}
+
+// Run runs the actuator and its connectors.
+func (w *worker) Run(ctx context.Context, ready func()) error {
+	working, ctx := errgroup.WithContext(ctx)
+	working.Go(func() error { return w.Actuator.Run(ctx, ready) })
+	working.Go(func() error {
+		return w.simulated.Follow(ctx, w.log, w.topics.Name(events.TopicObservations), w.logger)
+	})
+	return working.Wait()
+}
+
+// Flags adds the actuator's flags and returns its module by them.
+func Flags(flags *pflag.FlagSet) func() fx.Option {
+	config := DefaultConfig()
+	flags.DurationVar(&config.SettleEvery, "settle-every", config.SettleEvery, "how often a fleet is looked at that has not reached its target yet")
+	flags.DurationVar(&config.SettleDeadline, "settle-deadline", config.SettleDeadline, "how long a fleet may take to reach its target before that is recorded as failed")
+	return func() fx.Option { return Module(config) }
+}

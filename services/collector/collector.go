@@ -1,0 +1,271 @@
+// Package collector observes deployments: one Observation per due tick, also
+// when everything failed, then with the classes of evidence that say so.
+//
+// The collector holds no code and no credentials that could change a fleet. It
+// owns the schedule; a tick that is missed is counted and never filled in later.
+package collector
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"tidemark.dev/pkg/events"
+	"tidemark.dev/pkg/model"
+)
+
+// Source is the source of the collector's events.
+const Source = "/tidemark/collector"
+
+// Config configures a collector.
+type Config struct {
+	// QueryTimeout bounds what a source may take for one tick.
+	QueryTimeout time.Duration
+}
+
+// DefaultConfig returns the configuration of a collector that is told nothing.
+func DefaultConfig() Config { return Config{QueryTimeout: 4 * time.Second} }
+
+// fleetSource observes one deployment. Observe fills in the evidence of an
+// observation whose identity, instant and loops are set. It returns no error: a
+// failure is evidence, of class failed, absent or stale, with the error beside it.
+type fleetSource interface {
+	Observe(ctx context.Context, observation *model.Observation)
+	Close()
+}
+
+// Collector observes the deployments whose partitions it holds.
+type Collector struct {
+	config      Config
+	log         events.Log
+	topics      events.Topics
+	logger      *slog.Logger
+	metrics     *metrics
+	deployments *events.DeploymentTable
+	open        func(ctx context.Context, configured *model.DeploymentConfigured) (fleetSource, error)
+
+	mu      sync.Mutex
+	watches map[string]*watch
+}
+
+// watch is the schedule of one deployment at work.
+type watch struct {
+	cancel  context.CancelFunc
+	changed chan struct{}
+	done    chan struct{}
+	mu      sync.Mutex
+	latest  *model.DeploymentConfigured
+}
+
+// Run observes until the context is done.
+func (c *Collector) Run(ctx context.Context, ready func()) error {
+	if err := c.deployments.Start(ctx); err != nil {
+		return err
+	}
+	subscriber, err := c.log.Subscriber("collector")
+	if err != nil {
+		return err
+	}
+	defer subscriber.Close()
+	// Collectors share the work by a consumer group over the deployments topic.
+	// A member never acknowledges: holding the first message of a partition is
+	// holding the partition, and the message's context ends with the claim.
+	claims, err := subscriber.Subscribe(ctx, c.topics.Name(events.TopicDeployments))
+	if err != nil {
+		return fmt.Errorf("join the collectors' group: %w", err)
+	}
+	ready()
+	working, ctx := errgroup.WithContext(ctx)
+	working.Go(func() error {
+		for claim := range claims {
+			claimed := claim.Context()
+			working.Go(func() error {
+				// Giving the claim back lets the next member take it at once.
+				defer claim.Nack()
+				return c.observePartition(ctx, claimed)
+			})
+		}
+		return ctx.Err()
+	})
+	return working.Wait()
+}
+
+// observePartition watches deployments while the claim on their partition holds.
+func (c *Collector) observePartition(ctx, claimed context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(claimed, cancel)()
+	c.logger.Info("observing: this collector holds the deployments")
+	defer c.stopAll()
+	for {
+		changed := c.deployments.Changed()
+		c.reconcile(ctx)
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			if claimed.Err() != nil {
+				c.logger.Info("another collector holds the deployments now")
+			}
+			return nil
+		}
+	}
+}
+
+// reconcile starts, informs and stops watches so that they are those of the table.
+func (c *Collector) reconcile(ctx context.Context) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	configured := map[string]bool{}
+	for _, deployment := range c.deployments.All() {
+		if deployment.Spec.Source == nil {
+			continue
+		}
+		configured[deployment.Deployment] = true
+		w := c.watches[deployment.Deployment]
+		if w == nil {
+			watching, cancel := context.WithCancel(ctx)
+			w = &watch{cancel: cancel, changed: make(chan struct{}, 1), done: make(chan struct{}), latest: deployment}
+			c.watches[deployment.Deployment] = w
+			go c.observe(watching, w)
+			continue
+		}
+		w.set(deployment)
+	}
+	for name, w := range c.watches {
+		if !configured[name] {
+			w.cancel()
+			delete(c.watches, name)
+		}
+	}
+	c.metrics.deployments.Set(float64(len(c.watches)))
+}
+
+func (c *Collector) stopAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name, w := range c.watches {
+		w.cancel()
+		<-w.done
+		delete(c.watches, name)
+	}
+	c.metrics.deployments.Set(0)
+}
+
+func (w *watch) set(configured *model.DeploymentConfigured) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if configured.Revision != w.latest.Revision {
+		w.latest = configured
+		select {
+		case w.changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (w *watch) get() *model.DeploymentConfigured {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.latest
+}
+
+// observe runs the schedule of one deployment. A source outlives the revisions
+// that do not change it.
+func (c *Collector) observe(ctx context.Context, w *watch) {
+	defer close(w.done)
+	var source fleetSource
+	var opened *model.DeploymentConfigured
+	defer func() {
+		if source != nil {
+			source.Close()
+		}
+	}()
+	last := time.Time{}
+	for ctx.Err() == nil {
+		configured := w.get()
+		clock := configured.Spec.Clock()
+		if source == nil || !sameSource(&opened.Spec, &configured.Spec) {
+			if source != nil {
+				source.Close()
+			}
+			var err error
+			if source, err = c.open(ctx, configured); err != nil {
+				if ctx.Err() == nil {
+					c.logger.Error("source cannot be opened", "deployment", configured.Deployment, "error", err)
+				}
+				source = unavailable{err}
+			}
+			opened = configured
+		}
+		schedule := scheduleOf(&configured.Spec)
+		now := clock.At(time.Now())
+		if last.IsZero() {
+			last = now
+		}
+		due, loops, skipped := schedule.late(last, now)
+		if skipped > 0 {
+			c.metrics.skipped.WithLabelValues(configured.Deployment).Add(float64(skipped))
+		}
+		timer := time.NewTimer(time.Until(clock.Wall(due)))
+		select {
+		case <-timer.C:
+		case <-w.changed:
+			timer.Stop()
+			continue
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		last = due
+		if err := c.tick(ctx, configured, source, due, loops); err != nil && ctx.Err() == nil {
+			c.metrics.unpublished.Inc()
+			c.logger.Error("observation is not published", "deployment", configured.Deployment, "observed_at", due, "error", err)
+		}
+	}
+}
+
+// sameSource reports whether a change of configuration leaves the source as it is.
+func sameSource(a, b *model.Deployment) bool {
+	return a.Topology == b.Topology && reflect.DeepEqual(a.Source, b.Source) && reflect.DeepEqual(a.Roles, b.Roles)
+}
+
+// tick observes a deployment at one instant and publishes what was seen.
+func (c *Collector) tick(ctx context.Context, configured *model.DeploymentConfigured, source fleetSource, due time.Time, loops model.Loops) error {
+	observation := &model.Observation{
+		Deployment: configured.Deployment, ConfigRevision: configured.Revision, ObservedAt: due, Loops: loops,
+	}
+	query, cancel := context.WithTimeout(ctx, c.config.QueryTimeout)
+	source.Observe(query, observation)
+	cancel()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	sealed, err := events.Seal(observation, events.About{Source: Source})
+	if err != nil {
+		return err
+	}
+	if err := c.log.Publisher().Publish(c.topics.Name(events.TopicObservations), sealed.Message()); err != nil {
+		return err
+	}
+	c.metrics.observed(observation)
+	return nil
+}
+
+// unavailable is a source that cannot be opened: each tick says so.
+type unavailable struct{ err error }
+
+func (u unavailable) Observe(_ context.Context, observation *model.Observation) {
+	why := u.err.Error()
+	observation.Fleet = &model.FleetObservation{Status: model.Failed, Error: why}
+	observation.Engines = &model.EnginesObservation{Status: model.Failed, Error: why}
+	if observation.Loops.Throughput {
+		observation.Traffic = &model.TrafficObservation{Status: model.Failed, Error: why}
+	}
+}
+
+func (unavailable) Close() {}

@@ -1,0 +1,50 @@
+package collector
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/pflag"
+	"go.uber.org/fx"
+
+	"tidemark.dev/pkg/events"
+	"tidemark.dev/pkg/model"
+	"tidemark.dev/pkg/service"
+	"tidemark.dev/services/collector/internal/simulated"
+)
+
+// Module is the collector as an fx module, over what service.Module provides.
+func Module(config Config) fx.Option {
+	return fx.Module("collector", fx.Invoke(func(
+		lifecycle fx.Lifecycle, stop fx.Shutdowner, health *service.Health,
+		log events.Log, topics events.Topics, logger *slog.Logger, registry *prometheus.Registry,
+	) {
+		logger = logger.With("service", "collector")
+		service.Work(lifecycle, stop, health, logger, "collector", New(config, log, topics, logger, registry))
+	}))
+}
+
+// New returns a collector on a log.
+func New(config Config, log events.Log, topics events.Topics, logger *slog.Logger, registerer prometheus.Registerer) *Collector {
+	return &Collector{
+		config: config, log: log, topics: topics, logger: logger, metrics: newMetrics(registerer),
+		deployments: events.NewDeploymentTable(log, topics, logger), watches: map[string]*watch{},
+		open: func(ctx context.Context, configured *model.DeploymentConfigured) (fleetSource, error) {
+			if configured.Spec.Source.Simulated != nil {
+				return simulated.Open(ctx, log, topics, configured, logger)
+			}
+			return nil, fmt.Errorf("deployment %s names no source under the key source", configured.Deployment)
+		},
+	}
+}
+
+// Flags adds the collector's flags and returns its module by them.
+func Flags(flags *pflag.FlagSet) func() fx.Option {
+	config := DefaultConfig()
+	flags.DurationVar(&config.QueryTimeout, "query-timeout", config.QueryTimeout, "how long the sources of one tick may take together")
+	return func() fx.Option { return Module(config) }
+}
+
+var _ service.Worker = (*Collector)(nil)

@@ -1,0 +1,123 @@
+package decider
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"tidemark.dev/pkg/events"
+	"tidemark.dev/pkg/model"
+)
+
+// checkpoints indexes the checkpoints topic: for each deployment and day the
+// newest, which is what compaction keeps. States stay in the log and are read
+// when they are needed.
+type checkpoints struct {
+	log   events.Log
+	topic string
+
+	mu    sync.Mutex
+	byKey map[string]map[string]checkpointAt
+}
+
+// checkpointAt says what a checkpoint covers and where it is.
+type checkpointAt struct {
+	covers events.Origin
+	origin events.Origin
+}
+
+// add indexes one record.
+func (c *checkpoints) add(record events.Record) error {
+	checkpoint, err := checkpointOf(record)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	days := c.byKey[checkpoint.Deployment]
+	if days == nil {
+		days = map[string]checkpointAt{}
+		c.byKey[checkpoint.Deployment] = days
+	}
+	days[record.Key] = checkpointAt{
+		covers: events.Origin{Topic: checkpoint.Topic, Partition: checkpoint.Partition, Position: checkpoint.Position},
+		origin: record.Origin,
+	}
+	return nil
+}
+
+// before returns the newest checkpoint of a deployment that covers nothing at
+// or after an origin, and whether there is one.
+func (c *checkpoints) before(ctx context.Context, deployment string, origin events.Origin) (*model.Checkpoint, bool, error) {
+	c.mu.Lock()
+	var best checkpointAt
+	found := false
+	for _, at := range c.byKey[deployment] {
+		if at.covers.Topic == origin.Topic && at.covers.Partition == origin.Partition && at.covers.Position < origin.Position &&
+			(!found || at.covers.Position > best.covers.Position) {
+			best, found = at, true
+		}
+	}
+	c.mu.Unlock()
+	if !found {
+		return nil, false, nil
+	}
+	at := best.origin
+	for record, err := range c.log.Read(ctx, c.topic, events.Range{
+		From: events.Bound{Positions: map[int32]int64{at.Partition: at.Position}},
+		To:   events.Bound{Positions: map[int32]int64{at.Partition: at.Position + 1}},
+	}) {
+		if err != nil {
+			return nil, false, fmt.Errorf("read checkpoint of %s at position %d: %w", deployment, at.Position, err)
+		}
+		if record.Partition == at.Partition && record.Position == at.Position {
+			checkpoint, err := checkpointOf(record)
+			return checkpoint, err == nil, err
+		}
+	}
+	return nil, false, nil
+}
+
+// load reads the topic whole. What it returns follows the topic from there until
+// the context is done.
+func (c *checkpoints) load(ctx context.Context, logger *slog.Logger) (follow func() error, err error) {
+	next := map[int32]int64{}
+	index := func(record events.Record) {
+		next[record.Partition] = record.Position + 1
+		if err := c.add(record); err != nil {
+			logger.Warn("checkpoint is left out", "partition", record.Partition, "position", record.Position, "error", err)
+		}
+	}
+	for record, err := range c.log.Read(ctx, c.topic, events.Range{}) {
+		if err != nil {
+			return nil, fmt.Errorf("read checkpoints: %w", err)
+		}
+		index(record)
+	}
+	return func() error {
+		for record, err := range c.log.Follow(ctx, c.topic, events.Range{From: events.Bound{Positions: next}}) {
+			if err != nil {
+				return fmt.Errorf("follow checkpoints: %w", err)
+			}
+			index(record)
+		}
+		return ctx.Err()
+	}, nil
+}
+
+func checkpointOf(record events.Record) (*model.Checkpoint, error) {
+	event, err := record.Event()
+	if err != nil {
+		return nil, err
+	}
+	fact, err := event.Fact()
+	if err != nil {
+		return nil, err
+	}
+	checkpoint, ok := fact.(*model.Checkpoint)
+	if !ok {
+		return nil, fmt.Errorf("topic holds a %s where a checkpoint belongs", event.Type)
+	}
+	return checkpoint, nil
+}
