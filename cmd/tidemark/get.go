@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+
+	"tidemark.dev/pkg/events"
+	"tidemark.dev/pkg/model"
+)
+
+// status is a deployment and the newest decision about it.
+type status struct {
+	*model.DeploymentConfigured
+	// Decision is nil where none was made lately.
+	Decision *model.ScalingDecision `json:"decision,omitempty"`
+}
+
+func newGet() *cobra.Command {
+	var output string
+	var lookBack time.Duration
+	cmd := &cobra.Command{
+		Use: "get [NAME]", Short: "List deployments: mode, revision and the newest decision", Args: arguments(cobra.MaximumNArgs(1)),
+	}
+	flags := addLogFlags(cmd)
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, json or yaml")
+	cmd.Flags().DurationVar(&lookBack, "look-back", time.Hour, "how far back a newest decision is looked for")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if output != "table" && output != "json" && output != "yaml" {
+			return usageError{fmt.Errorf("output is %q, want table, json or yaml", output)}
+		}
+		log, topics, err := flags.open(cmd)
+		if err != nil {
+			return err
+		}
+		defer log.Close()
+		table, err := deployments(cmd.Context(), log, topics)
+		if err != nil {
+			return err
+		}
+		configured := table.All()
+		if len(args) == 1 {
+			one, known := table.Current(args[0])
+			if !known {
+				return fmt.Errorf("there is no deployment %q", args[0])
+			}
+			configured = []*model.DeploymentConfigured{one}
+		}
+		newest, err := newestDecisions(cmd.Context(), log, topics, time.Now().Add(-lookBack))
+		if err != nil {
+			return err
+		}
+		statuses := make([]status, len(configured))
+		for i, one := range configured {
+			statuses[i] = status{one, newest[one.Deployment]}
+		}
+		return printStatuses(cmd.OutOrStdout(), statuses, output)
+	}
+	return cmd
+}
+
+func newestDecisions(ctx context.Context, log events.Log, topics events.Topics, since time.Time) (map[string]*model.ScalingDecision, error) {
+	newest := map[string]*model.ScalingDecision{}
+	for record, err := range log.Read(ctx, topics.Name(events.TopicDecisions), events.Range{From: events.Bound{Time: since}}) {
+		if err != nil {
+			return nil, fmt.Errorf("read decisions: %w", err)
+		}
+		event, err := record.Event()
+		if err != nil {
+			continue // What cannot be decoded is no decision.
+		}
+		if fact, err := event.Fact(); err == nil {
+			if decision, ok := fact.(*model.ScalingDecision); ok {
+				newest[decision.Deployment] = decision
+			}
+		}
+	}
+	return newest, nil
+}
+
+func printStatuses(out io.Writer, statuses []status, output string) error {
+	switch output {
+	case "json":
+		encoder := json.NewEncoder(out)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(statuses)
+	case "yaml":
+		return printYAML(out, statuses)
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(table, "NAME\tMODE\tREVISION\tEPOCH\tTOPOLOGY\tTARGET\tCURRENT\tRECOMMENDED\tACTION\tOBSERVED")
+	for _, s := range statuses {
+		current, recommended, action, observed := "-", "-", "-", "-"
+		if d := s.Decision; d != nil {
+			current, recommended, action = replicasText(d.Current), replicasText(d.Target), string(d.Action)
+			observed = d.ObservedAt.Format(time.RFC3339)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Deployment, s.Spec.Mode(), s.Revision, s.Epoch,
+			s.Spec.Topology, s.Spec.Target, current, recommended, action, observed)
+	}
+	return table.Flush()
+}
+
+func replicasText(replicas model.PerRole[int]) string {
+	text := ""
+	for _, role := range model.AllRoles {
+		if n, ok := replicas.Get(role); ok {
+			if text != "" {
+				text += " "
+			}
+			text += fmt.Sprintf("%s=%d", role, n)
+		}
+	}
+	if text == "" {
+		return "-"
+	}
+	return text
+}
+
+// printYAML prints a value under its JSON names, in their order.
+func printYAML(out io.Writer, value any) error {
+	data, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	var node yaml.Node
+	if err := yaml.Unmarshal(data, &node); err != nil {
+		return err
+	}
+	block(&node)
+	encoder := yaml.NewEncoder(out)
+	encoder.SetIndent(2)
+	if err := encoder.Encode(&node); err != nil {
+		return err
+	}
+	return encoder.Close()
+}
+
+// block takes the JSON style from a document: no braces, no needless quotes.
+func block(node *yaml.Node) {
+	node.Style = 0
+	for _, child := range node.Content {
+		block(child)
+	}
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+)
+
+// screen shares a terminal between lines and a progress bar. In a pipe there is
+// no bar.
+type screen struct {
+	mu      sync.Mutex
+	out     io.Writer
+	err     io.Writer
+	verbose bool
+	bar     *progressbar.ProgressBar
+	start   time.Time
+	held    int
+}
+
+func newScreen(out, err io.Writer, verbose bool) *screen {
+	return &screen{out: out, err: err, verbose: verbose}
+}
+
+// onTerminal reports whether a writer is a terminal.
+func onTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// begin shows the bar of a run, on a terminal.
+func (s *screen) begin(start, end time.Time, speed float64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.start = start
+	if onTerminal(s.err) {
+		s.bar = progressbar.NewOptions64(int64(end.Sub(start).Seconds()), progressbar.OptionSetWriter(s.err),
+			progressbar.OptionSetDescription(fmt.Sprintf("simulating at %gx", speed)), progressbar.OptionSetWidth(30),
+			progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false))
+	}
+}
+
+// advance moves the bar to an instant.
+func (s *screen) advance(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bar != nil {
+		_ = s.bar.Set64(int64(now.Sub(s.start).Seconds()))
+	}
+}
+
+// finish removes the bar.
+func (s *screen) finish() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bar != nil {
+		_ = s.bar.Finish()
+		s.bar = nil
+	}
+}
+
+func (s *screen) printf(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clear()
+	fmt.Fprintf(s.out, format, args...)
+}
+
+func (s *screen) clear() {
+	if s.bar != nil {
+		_ = s.bar.Clear()
+	}
+}
+
+// Write prints lines of a logger to stderr.
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clear()
+	return s.err.Write(p)
+}
+
+// summaries prints summary lines; those of holds only if the screen is verbose.
+func (s *screen) summaries() io.Writer { return summaries{s} }
+
+type summaries struct{ *screen }
+
+var holdPrefix = []byte("[summary] HOLD")
+
+func (s summaries) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.verbose && bytes.HasPrefix(p, holdPrefix) {
+		s.held++
+		return len(p), nil
+	}
+	s.clear()
+	return s.out.Write(p)
+}
