@@ -186,16 +186,15 @@ func (p *Predictor) forecast(out []float64) model.Warning {
 }
 
 // forecastBy writes the forecasts of a method on the scale of the series: finite
-// and not negative, and the last value where the method has none.
+// and not negative, and the last value from where on the method has none.
 func (s *series) forecastBy(m method, out []float64) verdict {
-	v := m.forecast(s, out)
+	v, made := m.forecast(s, out), 0
 	if v == forecastMade {
-		if s.scale.back(out) {
-			return forecastMade
+		if made = s.scale.back(out); made < len(out) {
+			v = forecastFailed
 		}
-		v = forecastFailed
 	}
-	for i := range out {
+	for i := made; i < len(out); i++ {
 		out[i] = max(s.last, 0)
 	}
 	return v
@@ -229,18 +228,19 @@ func (s scale) to(value float64) float64 {
 }
 
 // back takes forecasts from the scale of the model to that of the series, none
-// of them negative, and says whether all are figures of traffic.
-func (s scale) back(values []float64) bool {
+// of them negative, up to the first that is no figure of traffic. It returns
+// the number of those before that.
+func (s scale) back(values []float64) int {
 	for i, v := range values {
 		if s.log1p {
 			v = math.Expm1(v)
 		}
 		if !(v <= maxMagnitude) {
-			return false
+			return i
 		}
 		values[i] = max(v, 0)
 	}
-	return true
+	return len(values)
 }
 
 // lastValue is the method of Constant.
