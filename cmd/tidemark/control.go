@@ -149,13 +149,9 @@ deployment that is like that already is left alone.`,
 		if len(files) == 0 {
 			return usageError{errors.New("no file is given; usage: tidemark apply -f FILE")}
 		}
-		var specs []model.Deployment
-		for _, file := range files {
-			loaded, err := loadDeployments(cmd.InOrStdin(), file)
-			if err != nil {
-				return err
-			}
-			specs = append(specs, loaded...)
+		specs, err := loadFiles(cmd.InOrStdin(), files)
+		if err != nil {
+			return err
 		}
 		log, topics, err := flags.open(cmd)
 		if err != nil {
@@ -209,7 +205,7 @@ func newSwitch(verb, short string, mode model.Mode) *cobra.Command {
 		if reason == "" {
 			return usageError{fmt.Errorf("no reason is given; usage: tidemark %s NAME --reason WHY", verb)}
 		}
-		log, topics, err := flags.open(cmd)
+		log, topics, err := flags.openExisting(cmd)
 		if err != nil {
 			return err
 		}

@@ -49,8 +49,6 @@ func decideLines(specs []model.Deployment, in io.Reader, out io.Writer) error {
 	states := map[string]*planner.State{}
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, maxLine)
-	buffered := bufio.NewWriter(out)
-	defer buffered.Flush()
 	for number := 1; lines.Scan(); number++ {
 		if len(lines.Bytes()) == 0 {
 			continue
@@ -59,14 +57,14 @@ func decideLines(specs []model.Deployment, in io.Reader, out io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("standard input, line %d: %w", number, err)
 		}
-		if _, err := buffered.Write(append(decided, '\n')); err != nil {
+		if _, err := out.Write(append(decided, '\n')); err != nil {
 			return err
 		}
 	}
 	if err := lines.Err(); err != nil {
 		return fmt.Errorf("read standard input: %w", err)
 	}
-	return buffered.Flush()
+	return nil
 }
 
 func decideLine(specs map[string]*model.Deployment, states map[string]*planner.State, line []byte) ([]byte, error) {
@@ -90,10 +88,14 @@ func decideLine(specs map[string]*model.Deployment, states map[string]*planner.S
 		state = fresh
 		states[spec.Name] = state
 	}
+	configured := &model.DeploymentConfigured{Deployment: spec.Name, Revision: observation.ConfigRevision, Spec: *spec}
+	if spec.Mode() == model.Active {
+		configured.Epoch = 1 // as of a deployment that was applied so
+	}
 	_, data, err := planner.Decide(state, planner.Input{
 		ObservationID: events.ObservationID(observation.Deployment, observation.ObservedAt),
 		Observation:   &observation,
-		Configured:    &model.DeploymentConfigured{Deployment: spec.Name, Revision: observation.ConfigRevision, Spec: *spec},
+		Configured:    configured,
 	})
 	return data, err
 }

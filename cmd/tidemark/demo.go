@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
+	"go.uber.org/dig"
 	"go.uber.org/fx"
 
 	"tidemark.dev/pkg/events"
@@ -31,12 +34,12 @@ import (
 var demoConfiguration []byte
 
 type demo struct {
-	trace   string
-	speed   float64
-	dir     string
-	listen  string
-	verbose bool
-	advise  bool
+	trace    string
+	speed    float64
+	dir      string
+	listen   string
+	verbose  bool
+	advisory bool
 }
 
 func newDemo() *cobra.Command {
@@ -53,7 +56,7 @@ both can be seen. At the end stand a summary and an HTML report.`,
 	cmd.Flags().StringVar(&d.dir, "dir", "tidemark-demo", "folder for the log and the report")
 	cmd.Flags().StringVar(&d.listen, "listen", "127.0.0.1:0", "address of the live page and of /metrics")
 	cmd.Flags().BoolVar(&d.verbose, "verbose", false, "print every summary line, those of holds too")
-	cmd.Flags().BoolVar(&d.advise, "advisory", false, "stay advisory to the end")
+	cmd.Flags().BoolVar(&d.advisory, "advisory", false, "stay advisory to the end")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if !(d.speed > 0) {
 			return usageError{fmt.Errorf("--speed is %v, want more than 0", d.speed)}
@@ -63,7 +66,8 @@ both can be seen. At the end stand a summary and an HTML report.`,
 	return cmd
 }
 
-// spec returns the demo's deployment, and how long its workload lasts.
+// spec returns the demo's deployment, and how long its workload lasts. Its
+// simulation starts when it is applied.
 func (d *demo) spec() (model.Deployment, time.Duration, error) {
 	specs, err := model.DecodeDeployments(demoConfiguration)
 	if err != nil {
@@ -81,7 +85,6 @@ func (d *demo) spec() (model.Deployment, time.Duration, error) {
 			return model.Deployment{}, 0, err
 		}
 	}
-	source.StartedAt = new(time.Now().UTC().Truncate(time.Millisecond))
 	return spec, duration, spec.Validate()
 }
 
@@ -99,30 +102,60 @@ func (d *demo) run(ctx context.Context, stdout, stderr io.Writer) error {
 	config.Listen, config.LogLevel = d.listen, "warn"
 	screen := newScreen(stdout, stderr, d.verbose)
 
-	var log events.Log
-	var health *service.Health
-	app := fx.New(
+	var parts parts
+	pipeline := fx.New(
 		service.Module(config, screen, drivers.OpenURL), service.WithLogger(), fx.StopTimeout(service.StopTimeout),
-		collector.Module(collector.DefaultConfig()), decider.Module(decider.DefaultConfig()),
-		actuator.Module(actuator.DefaultConfig()), reporter.Module(reporter.DefaultConfig(), screen.summaries()),
-		fx.Populate(&log, &health),
+		decider.Module(decider.DefaultConfig()), actuator.Module(actuator.DefaultConfig()),
+		reporter.Module(reporter.DefaultConfig(), screen.summaries()),
+		fx.Populate(&parts.log, &parts.topics, &parts.health, &parts.logger, &parts.registry),
 	)
-	starting, cancel := context.WithTimeout(ctx, app.StartTimeout())
-	defer cancel()
-	if err := app.Start(starting); err != nil {
+	if err := start(ctx, pipeline); err != nil {
 		return err
 	}
-	screen.printf("Live page   http://%s/\n", health.Address())
+	screen.printf("Live page   http://%s/\n", parts.health.Address())
 	screen.printf("Log         %s\n", config.Log)
-	screen.printf("Workload    %s, %v at %gx\n\n", workloadName(d.trace), duration.Round(time.Second), d.speed)
-
-	working := d.drive(ctx, app, log, config.Topics(), spec, duration, screen)
-	stopping, cancelStop := context.WithTimeout(context.WithoutCancel(ctx), app.StopTimeout())
-	defer cancelStop()
-	if err := errors.Join(working, app.Stop(stopping)); err != nil {
+	screen.printf("Workload    %s, %v at %gx\n", workloadName(d.trace), duration.Round(time.Second), d.speed)
+	if !d.verbose {
+		screen.printf("Summaries   of what would change; --verbose prints those of holds too\n")
+	}
+	screen.printf("\n")
+	working := d.drive(ctx, pipeline, parts, spec, duration, screen)
+	if err := errors.Join(working, stop(ctx, pipeline)); err != nil {
 		return err
 	}
 	return d.conclude(context.WithoutCancel(ctx), run, config, spec.Name, stdout)
+}
+
+// parts are what the demo's two applications share. The collector is one of its
+// own: it stops first, and what it observed is decided before the others do.
+type parts struct {
+	log      events.Log
+	topics   events.Topics
+	health   *service.Health
+	logger   *slog.Logger
+	registry *prometheus.Registry
+}
+
+func (p parts) observer() *fx.App {
+	return fx.New(
+		fx.Supply(p.topics, p.health, p.logger, p.registry), fx.Provide(func() events.Log { return p.log }),
+		service.WithLogger(), fx.StopTimeout(service.StopTimeout), collector.Module(collector.DefaultConfig()),
+	)
+}
+
+func start(ctx context.Context, app *fx.App) error {
+	bound, cancel := context.WithTimeout(ctx, app.StartTimeout())
+	defer cancel()
+	if err := app.Start(bound); err != nil {
+		return dig.RootCause(err)
+	}
+	return nil
+}
+
+func stop(ctx context.Context, app *fx.App) error {
+	bound, cancel := context.WithTimeout(context.WithoutCancel(ctx), app.StopTimeout())
+	defer cancel()
+	return app.Stop(bound)
 }
 
 func workloadName(trace string) string {
@@ -134,25 +167,38 @@ func workloadName(trace string) string {
 
 // drive configures the deployment, lets simulated time pass, activates the
 // deployment half way, and waits until every observation has its decision.
-func (d *demo) drive(ctx context.Context, app *fx.App, log events.Log, topics events.Topics, spec model.Deployment, duration time.Duration, screen *screen) error {
-	control, err := newControl(ctx, log, topics, whoami())
+func (d *demo) drive(ctx context.Context, pipeline *fx.App, parts parts, spec model.Deployment, duration time.Duration, screen *screen) error {
+	control, err := newControl(ctx, parts.log, parts.topics, whoami())
 	if err != nil {
 		return err
 	}
-	if _, _, _, err := control.apply(ctx, spec, "the demo starts advisory"); err != nil {
+	observer := parts.observer()
+	if err := start(ctx, observer); err != nil {
 		return err
 	}
-	clock := spec.Clock()
-	start, end := *spec.Source.Simulated.StartedAt, spec.Source.Simulated.StartedAt.Add(duration)
-	screen.begin(start, end, d.speed)
+	if err := errors.Join(d.live(ctx, pipeline, observer, control, spec, duration, screen), stop(ctx, observer)); err != nil {
+		return err
+	}
+	return drain(ctx, parts)
+}
+
+// live lets the simulated fleet live for the duration of its workload.
+func (d *demo) live(ctx context.Context, pipeline, observer *fx.App, control *control, spec model.Deployment, duration time.Duration, screen *screen) error {
+	configured, _, _, err := control.apply(ctx, spec, "the demo starts advisory")
+	if err != nil {
+		return err
+	}
+	clock, begin := configured.Spec.Clock(), *configured.Spec.Source.Simulated.StartedAt
+	half, end := begin.Add(duration/2), begin.Add(duration)
+	screen.begin(begin, end, d.speed)
 	defer screen.finish()
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
-	activated := d.advise
+	activated := d.advisory
 	for {
 		now := clock.At(time.Now())
 		screen.advance(now)
-		if !activated && now.After(start.Add(duration/2)) {
+		if !activated && now.After(half) {
 			if _, err := control.switchMode(ctx, spec.Name, model.Active, "half way: the demo lets the decisions act"); err != nil {
 				return err
 			}
@@ -160,29 +206,30 @@ func (d *demo) drive(ctx context.Context, app *fx.App, log events.Log, topics ev
 			screen.printf("\n%s is active from here on: the actuator subscribes and acts\n\n", spec.Name)
 		}
 		if now.After(end) {
-			break
+			return control.retire(ctx, spec.Name, "the demo is over")
 		}
+		var ended fx.ShutdownSignal
 		select {
 		case <-ticker.C:
-		case signal := <-app.Wait():
-			return fmt.Errorf("a service ended with code %d", signal.ExitCode)
+			continue
+		case ended = <-pipeline.Wait():
+		case ended = <-observer.Wait():
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		return fmt.Errorf("a service ended with code %d", ended.ExitCode)
 	}
-	return d.drain(ctx, log, topics, control, spec.Name, ticker)
 }
 
-// drain retires the deployment, so that no observation comes any more, and waits
-// for the decisions of those that came.
-func (d *demo) drain(ctx context.Context, log events.Log, topics events.Topics, control *control, name string, ticker *time.Ticker) error {
-	if err := control.retire(ctx, name, "the demo is over"); err != nil {
-		return err
-	}
-	bound, cancel := context.WithTimeout(ctx, 30*time.Second)
+// drain waits for the decisions of the observations that came.
+func drain(ctx context.Context, parts parts) error {
+	const bound = 30 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
 	for {
-		observed, decided, err := counts(bound, log, topics)
+		observed, decided, err := counts(ctx, parts.log, parts.topics)
 		if err != nil {
 			return err
 		}
@@ -191,8 +238,8 @@ func (d *demo) drain(ctx context.Context, log events.Log, topics events.Topics, 
 		}
 		select {
 		case <-ticker.C:
-		case <-bound.Done():
-			return fmt.Errorf("%d observations and %d decisions after waiting for 30 s: tidemark tail dead-letters says what was not decided", observed, decided)
+		case <-ctx.Done():
+			return fmt.Errorf("%d observations and %d decisions after waiting for %v: tidemark tail dead-letters says what was not decided", observed, decided, bound)
 		}
 	}
 }

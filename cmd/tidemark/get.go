@@ -35,7 +35,7 @@ func newGet() *cobra.Command {
 		if output != "table" && output != "json" && output != "yaml" {
 			return usageError{fmt.Errorf("output is %q, want table, json or yaml", output)}
 		}
-		log, topics, err := flags.open(cmd)
+		log, topics, err := flags.openExisting(cmd)
 		if err != nil {
 			return err
 		}

@@ -14,6 +14,27 @@ import (
 	"tidemark.dev/pkg/model/sim"
 )
 
+// loadFiles reads several configuration files, between which each deployment
+// has its one place.
+func loadFiles(stdin io.Reader, files []string) ([]model.Deployment, error) {
+	var specs []model.Deployment
+	from := map[string]string{}
+	for _, file := range files {
+		loaded, err := loadDeployments(stdin, file)
+		if err != nil {
+			return nil, err
+		}
+		for i := range loaded {
+			if first, twice := from[loaded[i].Name]; twice {
+				return nil, fmt.Errorf("%s: deployment %s is configured in %s already; leave one of them out", file, loaded[i].Name, first)
+			}
+			from[loaded[i].Name] = file
+		}
+		specs = append(specs, loaded...)
+	}
+	return specs, nil
+}
+
 // loadDeployments reads a configuration file, and the profiles and traces that
 // it names: a revision in the log holds all that its decisions rest on.
 func loadDeployments(stdin io.Reader, file string) ([]model.Deployment, error) {
@@ -31,6 +52,9 @@ func loadDeployments(stdin io.Reader, file string) ([]model.Deployment, error) {
 		}
 		if err := loadWarmup(&specs[i], filepath.Dir(file)); err != nil {
 			return nil, fmt.Errorf("%s: deployments[%d].throughput.warmup_trace: %w", file, i, err)
+		}
+		if err := findTrace(&specs[i], filepath.Dir(file)); err != nil {
+			return nil, fmt.Errorf("%s: deployments[%d].source.simulated.trace: %w", file, i, err)
 		}
 	}
 	return specs, nil
@@ -118,6 +142,20 @@ func loadWarmup(spec *model.Deployment, dir string) error {
 	}
 	t.Warmup = append(warmup, t.Warmup...)
 	t.WarmupTraceSource, t.WarmupTrace = provenance(t.WarmupTrace, data), ""
+	return nil
+}
+
+// findTrace makes the path of a simulated source's trace one that the collector
+// finds from wherever it runs.
+func findTrace(spec *model.Deployment, dir string) error {
+	if spec.Source == nil || spec.Source.Simulated == nil || spec.Source.Simulated.Trace == "" {
+		return nil
+	}
+	path, err := filepath.Abs(beside(dir, spec.Source.Simulated.Trace))
+	if err != nil {
+		return err
+	}
+	spec.Source.Simulated.Trace = path
 	return nil
 }
 

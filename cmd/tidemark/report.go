@@ -35,7 +35,7 @@ func newReport() *cobra.Command {
 			}
 			*bound.into = instant
 		}
-		log, topics, err := flags.open(cmd)
+		log, topics, err := flags.openExisting(cmd)
 		if err != nil {
 			return err
 		}

@@ -21,7 +21,6 @@ type screen struct {
 	verbose bool
 	bar     *progressbar.ProgressBar
 	start   time.Time
-	held    int
 }
 
 func newScreen(out, err io.Writer, verbose bool) *screen {
@@ -97,7 +96,6 @@ func (s summaries) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.verbose && bytes.HasPrefix(p, holdPrefix) {
-		s.held++
 		return len(p), nil
 	}
 	s.clear()

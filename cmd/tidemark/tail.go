@@ -62,7 +62,7 @@ func newTail() *cobra.Command {
 		if output != "text" && output != "json" {
 			return usageError{fmt.Errorf("output is %q, want text or json", output)}
 		}
-		log, topics, err := flags.open(cmd)
+		log, topics, err := flags.openExisting(cmd)
 		if err != nil {
 			return err
 		}

@@ -10,23 +10,20 @@ import (
 	"tidemark.dev/pkg/model/planner"
 )
 
-// version is set by the build.
-var version = "dev"
-
 func newVersion() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: arguments(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			revision := ""
-			if info, ok := debug.ReadBuildInfo(); ok {
-				for _, setting := range info.Settings {
-					if setting.Key == "vcs.revision" {
-						revision = " (" + setting.Value + ")"
-					}
-				}
-			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "tidemark %s%s, planner %s, %s %s/%s\n", version, revision, planner.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "tidemark %s, planner %s, %s %s/%s\n", version(), planner.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}
+}
+
+// version returns what Go stamped into the binary: a tag, or a commit and its time.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(unknown)"
 }
