@@ -58,7 +58,7 @@ func (d *deployment) build(from, to time.Time) Deployment {
 		}
 	}
 	out.Summary = v.summary()
-	out.Score = v.score(&out.Summary)
+	out.Score = v.score(&out.Summary, out.Roles, out.Mode)
 	return out
 }
 

@@ -121,9 +121,9 @@ var (
 	loadColumns     = append(perRole("engines", "queue_max", "queue_mean", "kv_max", "kv_mean"), "reporting")
 	engineColumns   = []string{"queued_prefill_tokens", "kv_tokens"}
 	evidenceColumns = []string{"fleet", "traffic", "engines", "incomplete"}
-	decisionColumns = append(perRole("target", "floor", "capacity_rps"),
+	decisionColumns = append(append(perRole("target", "floor", "capacity_rps"),
 		"ttft_est_ms", "itl_est_ms", "gpus_set", "gpus_recommended",
-		"hold", "scale_up", "scale_down", "rebalance", "unsupported", "flap", "active", "unreachable")
+		"hold", "scale_up", "scale_down", "rebalance", "unsupported", "flap", "active", "unreachable"), perRole("set")...)
 	forecastColumns = []string{"rps", "isl", "osl"}
 )
 
@@ -389,6 +389,9 @@ func (d *deployment) decided(id string, s *model.ScalingDecision) {
 			row[3+i] = float64(n)
 		}
 		row[6+i] = figure(capacity[i])
+		if n, ok := s.Desired.Get(role); ok {
+			row[21+i] = float64(n)
+		}
 	}
 	row[9], row[10] = figure(s.Estimates.TTFTMs), figure(s.Estimates.ITLMs)
 	if s.GPUs != nil {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"tidemark.dev/pkg/model"
 )
 
 // Answer is what a report says to the question whether to activate.
@@ -17,7 +19,7 @@ const (
 	NotYet Answer = "not_yet"
 	// CannotTell: too little was seen to say.
 	CannotTell Answer = "cannot_tell"
-	// InOperation: the range holds no advisory decisions to judge.
+	// InOperation: it is active already, so that the question is answered.
 	InOperation Answer = "in_operation"
 )
 
@@ -51,6 +53,12 @@ type Score struct {
 	Because []string `json:"because"`
 
 	AdvisoryHours float64 `json:"advisory_hours"`
+	// Advised counts the advisory decisions by action: what would have been done.
+	Advised []Count `json:"advised"`
+	// ReplicaHours and GPUHours hold what was recommended while advisory against
+	// what the fleet was set to meanwhile, by whoever set it.
+	ReplicaHours model.PerRole[Hours] `json:"replica_hours,omitzero"`
+	GPUHours     *Hours               `json:"gpu_hours,omitempty"`
 	// IncompleteShare is the share of observations in which a source that was
 	// asked gave neither a measurement nor idleness.
 	IncompleteShare *float64 `json:"incomplete_share,omitempty"`
@@ -78,6 +86,12 @@ type Score struct {
 	LongestWrongHoldMin float64 `json:"longest_wrong_hold_min"`
 }
 
+// Hours are replica-hours or GPU-hours.
+type Hours struct {
+	Set         float64 `json:"set"`
+	Recommended float64 `json:"recommended"`
+}
+
 // Calibration holds estimated latencies against observed ones.
 type Calibration struct {
 	// ObservedMs and EstimatedMs are pairs: the mean of a window, and the mean
@@ -90,8 +104,8 @@ type Calibration struct {
 	Bias        *float64 `json:"bias,omitempty"`
 }
 
-func (v *view) score(s *Summary) Score {
-	score := Score{Because: []string{}}
+func (v *view) score(s *Summary, roles []model.Role, mode model.Mode) Score {
+	score := Score{Because: []string{}, Advised: []Count{}}
 	incomplete, n := v.evidence.total("incomplete")
 	if n > 0 {
 		share := incomplete / float64(n)
@@ -100,8 +114,9 @@ func (v *view) score(s *Summary) Score {
 	v.scoreForecasts(&score)
 	score.TTFT = v.calibrate("ttft_mean_ms", "ttft_est_ms")
 	score.ITL = v.calibrate("itl_mean_ms", "itl_est_ms")
+	v.scoreAdvice(&score, roles)
 	v.scoreRecommendations(&score)
-	v.answer(s, &score)
+	v.answer(s, &score, mode)
 	return score
 }
 
@@ -169,15 +184,63 @@ func (v *view) calibrate(observed, estimated string) Calibration {
 	return out
 }
 
+// advisory reports whether all decisions of a bucket were advisory.
+func (v *view) advisory(b *bucket) bool { return b.cells[v.decisions.column("active")].hi == 0 }
+
+// scoreAdvice counts what was advised, and integrates it over time beside what
+// the fleet was set to.
+func (v *view) scoreAdvice(score *Score, roles []model.Role) {
+	for _, action := range Actions {
+		column, n := v.decisions.column(action), 0.0
+		for i := range v.decisions.buckets {
+			if b := &v.decisions.buckets[i]; v.advisory(b) {
+				n += b.cells[column].sum
+			}
+		}
+		score.Advised = append(score.Advised, Count{action, int(n)})
+	}
+	if hours := v.hours("gpus_set", "gpus_recommended", v.advisory); hours != nil {
+		score.GPUHours = hours
+	}
+	for _, role := range roles {
+		if hours := v.hours("set."+string(role), "target."+string(role), v.advisory); hours != nil {
+			score.ReplicaHours.Set(role, *hours)
+		}
+	}
+}
+
+// hours integrates two columns of the decisions over the buckets that count;
+// nil means that no tick of them had both figures.
+func (v *view) hours(set, recommended string, counts func(*bucket) bool) *Hours {
+	var out Hours
+	var covered float64
+	s, r := v.decisions.column(set), v.decisions.column(recommended)
+	v.decisions.spans(func(b *bucket, span time.Duration) {
+		was, would := &b.cells[s], &b.cells[r]
+		if !counts(b) || was.n == 0 || would.n == 0 {
+			return
+		}
+		// A bucket's mean stands for the share of its ticks that had the figure.
+		part := span.Hours() * float64(was.n) / float64(b.ticks)
+		out.Set += was.sum / float64(was.n) * part
+		out.Recommended += would.sum / float64(would.n) * part
+		covered += part
+	})
+	if covered == 0 {
+		return nil
+	}
+	return &out
+}
+
 // scoreRecommendations holds each advisory decision against the window of
 // traffic that it fell into.
 func (v *view) scoreRecommendations(score *Score) {
 	kept, window := v.traffic.column("kept"), v.traffic.column("window_s")
-	hold, up, down, active := v.decisions.column("hold"), v.decisions.column("scale_up"), v.decisions.column("scale_down"), v.decisions.column("active")
+	hold, up, down := v.decisions.column("hold"), v.decisions.column("scale_up"), v.decisions.column("scale_down")
 	next := 0
 	var wrongHold time.Duration
 	v.decisions.spans(func(b *bucket, span time.Duration) {
-		advisory := b.cells[active].hi == 0
+		advisory := v.advisory(b)
 		if advisory {
 			score.AdvisoryHours += span.Hours()
 		}
@@ -219,13 +282,16 @@ func (v *view) scoreRecommendations(score *Score) {
 }
 
 // answer says yes, no or neither, with every reason that speaks for it.
-func (v *view) answer(s *Summary, score *Score) {
-	if score.AdvisoryHours == 0 && s.Decisions > 0 {
+func (v *view) answer(s *Summary, score *Score, mode model.Mode) {
+	if mode == model.Active && score.AdvisoryHours == 0 && s.Decisions > 0 {
 		score.Answer = InOperation
-		score.Because = append(score.Because, "The range holds no advisory decisions: every decision of it could be acted on.")
+		score.Because = append(score.Because, "Every decision of this range could be acted on: it holds no advice to judge.")
 		return
 	}
 	var unknown, against []string
+	if s.Decisions == 0 {
+		unknown = append(unknown, "There are no decisions.")
+	}
 	if score.AdvisoryHours < minAdvisoryHours {
 		unknown = append(unknown, fmt.Sprintf("Advisory decisions cover %.1f h. Load has a daily cycle: judging it takes a day (%d h).", score.AdvisoryHours, minAdvisoryHours))
 	}
@@ -254,6 +320,12 @@ func (v *view) answer(s *Summary, score *Score) {
 		against = append(against, fmt.Sprintf("In %.0f %% of the decisions no number of replicas was expected to reach the SLA.", 100*unreachable/float64(n)))
 	}
 	switch {
+	case mode == model.Active:
+		score.Answer = InOperation
+		score.Because = append([]string{fmt.Sprintf("Its operator has activated it. The range holds %.1f h of advice before that; what it said against activation:", score.AdvisoryHours)}, append(against, unknown...)...)
+		if len(score.Because) == 1 {
+			score.Because[0] = fmt.Sprintf("Its operator has activated it. In the %.1f h of advice before that, nothing spoke against it.", score.AdvisoryHours)
+		}
 	case len(against) > 0:
 		score.Answer, score.Because = NotYet, append(against, unknown...)
 	case len(unknown) > 0:

@@ -75,20 +75,9 @@ func (v *view) summary() Summary {
 		s.Windows += v.traffic.buckets[i].ticks
 	}
 
-	var set, recommended, counted float64
-	gpusSet, gpusTarget := v.decisions.column("gpus_set"), v.decisions.column("gpus_recommended")
-	v.decisions.spans(func(b *bucket, span time.Duration) {
-		s.HoursDecided += span.Hours()
-		if a, r := &b.cells[gpusSet], &b.cells[gpusTarget]; a.n > 0 && r.n > 0 {
-			// A bucket's mean stands for the share of its ticks that had the figure.
-			covered := span.Hours() * float64(a.n) / float64(b.ticks)
-			set += a.sum / float64(a.n) * covered
-			recommended += r.sum / float64(r.n) * covered
-			counted += covered
-		}
-	})
-	if counted > 0 {
-		s.GPUHoursSet, s.GPUHoursRecommended = &set, &recommended
+	v.decisions.spans(func(_ *bucket, span time.Duration) { s.HoursDecided += span.Hours() })
+	if hours := v.hours("gpus_set", "gpus_recommended", func(*bucket) bool { return true }); hours != nil {
+		s.GPUHoursSet, s.GPUHoursRecommended = &hours.Set, &hours.Recommended
 	}
 	if s.HoursDecided > 0 {
 		s.FlapsPerHour = flaps / s.HoursDecided

@@ -50,6 +50,10 @@ export function line(
 }
 
 export const gutter = 58;
+/** underline is the room of the time axis: a tick and two lines of text. */
+export const underline = 44;
+/** margins leave room for the labels of marks, and for half of the last instant. */
+export const margins: uPlot.Padding = [16, 18, 0, 0];
 const font = (px: number) => `${px}px system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif`;
 const ms = 1 as const;
 
@@ -62,8 +66,8 @@ export function timeOptions(axis: TimeAxis, width: number, height: number) {
     grid: { stroke: () => colour("line"), width: 1 },
     ticks: { stroke: () => colour("line"), width: 1, size: 4 },
     space: narrow ? 58 : 80,
-    size: 34,
-    gap: 6,
+    size: underline,
+    gap: 5,
     values: (_u, splits) => timeLabels(splits, axis),
   };
   const options = {
@@ -236,6 +240,35 @@ function tooltipPlugin(axis: TimeAxis, chart: LineChart): uPlot.Plugin {
 const stepped = uPlot.paths.stepped!({ align: 1 });
 const linear = uPlot.paths.linear!();
 
+/**
+ * holes returns the pixels between which a line has no figure: from the row that
+ * says so, or from the figure before it, to the next figure. Rows of other lines,
+ * which are undefined here, do not count.
+ */
+function holes(u: uPlot, series: number, from: 0 | -1): uPlot.Series.Gaps {
+  const at = u.data[0];
+  const values = u.data[series]!;
+  const out: uPlot.Series.Gaps = [];
+  let figure = -1;
+  let begin = -1;
+  for (let i = 0; i < values.length; i++) {
+    const v = values[i];
+    if (v === undefined) continue;
+    if (v === null) {
+      if (begin < 0) begin = from === 0 || figure < 0 ? i : figure;
+      continue;
+    }
+    if (begin >= 0) {
+      const left = Math.round(u.valToPos(at[begin]!, "x", true));
+      const right = Math.round(u.valToPos(at[i]!, "x", true));
+      if (right > left) out.push([left, right]);
+    }
+    figure = i;
+    begin = -1;
+  }
+  return out;
+}
+
 /** isolated returns the points between two gaps, which no line would show. */
 function isolated(u: uPlot, series: number): number[] | null {
   const values = u.data[series]!;
@@ -308,11 +341,12 @@ export function drawLines(axis: TimeAxis, chart: LineChart, marks: Mark[], heigh
             ...(l.dash ? { dash: l.dash } : {}),
             ...(l.limit ? { auto: false } : {}),
             paths: l.stepped ? stepped : linear,
+            gaps: l.stepped ? (u, i) => holes(u, i, 0) : (u, i) => holes(u, i, -1),
             show: !l.hidden,
             points: { show: false, size: 3.5, fill: () => colour(l.colour), filter: (u, i) => isolated(u, i) },
           })),
         ],
-        padding: [16, 8, 0, 0],
+        padding: margins,
         plugins: [linkPlugin(axis), missingPlugin(chart.missing ?? []), marksPlugin(marks), tooltipPlugin(axis, chart)],
       },
       uPlot.join(chart.lines.map((l): uPlot.AlignedData => [l.at, l.values])),

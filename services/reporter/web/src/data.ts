@@ -94,6 +94,11 @@ export interface Summary {
   median_settle_s?: number;
 }
 
+export interface Hours {
+  set: number;
+  recommended: number;
+}
+
 export interface Calibration {
   observed_ms: Values;
   estimated_ms: Values;
@@ -105,6 +110,9 @@ export interface Score {
   answer: "ready" | "not_yet" | "cannot_tell" | "in_operation";
   because: string[];
   advisory_hours: number;
+  advised: Count[];
+  replica_hours?: PerRole<Hours>;
+  gpu_hours?: Hours;
   incomplete_share?: number;
   forecast_mape?: number;
   forecast_bias?: number;

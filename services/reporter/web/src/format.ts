@@ -78,3 +78,8 @@ export function duration(seconds: number): string {
 export function words(name: string): string {
   return name.replaceAll("_", " ");
 }
+
+/** brief cuts a text that is too long for its place; the whole is elsewhere. */
+export function brief(text: string, most = 160): string {
+  return text.length > most ? text.slice(0, most - 1) + "\u2026" : text;
+}

@@ -1,6 +1,6 @@
 import uPlot from "uplot";
 import type { TimeAxis } from "./axis";
-import { deferMount, follow, frame, gutter, linkPlugin, marksPlugin, swatch, timeOptions, Tooltip, type Mark } from "./chart";
+import { deferMount, follow, frame, gutter, linkPlugin, margins, marksPlugin, swatch, timeOptions, Tooltip, underline, type Mark } from "./chart";
 import { h } from "./dom";
 import { clock, duration, instant } from "./format";
 import { colour, type Colour } from "./theme";
@@ -39,7 +39,7 @@ export function drawLanes(axis: TimeAxis, chart: LaneChart, marks: Mark[]): HTML
   figure.querySelector(".legend")!.append(
     ...chart.legend.map((l) => h("span", {}, swatch(l), l.label)),
   );
-  const height = chart.lanes.length * laneHeight + 16 + 34;
+  const height = chart.lanes.length * laneHeight + 16 + underline;
   deferMount(() => {
     const { options, timeAxis } = timeOptions(axis, body.clientWidth || 680, height);
     let tooltip: Tooltip;
@@ -50,7 +50,7 @@ export function drawLanes(axis: TimeAxis, chart: LaneChart, marks: Mark[]): HTML
         scales: { ...options.scales, y: { range: () => [0, chart.lanes.length] } },
         axes: [timeAxis, { size: gutter, grid: { show: false }, ticks: { show: false }, values: (_u, splits) => splits.map(() => "") }],
         series: [{}, { show: false }],
-        padding: [16, 8, 0, 0],
+        padding: margins,
         plugins: [
           linkPlugin(axis),
           {

@@ -1,35 +1,39 @@
 // What stands above the charts: who is shown, the verdict, and the figures.
 
 import { swatch } from "./chart";
-import type { Calibration, Count, Deployment, Share } from "./data";
+import type { Calibration, Count, Deployment, Hours, Share } from "./data";
 import { h, svg } from "./dom";
-import { compact, duration, instant, number, percent, range, signed, words } from "./format";
+import { brief, compact, duration, instant, number, percent, range, signed, words } from "./format";
 import { actionColour } from "./sections";
 
 type Content = Node | string;
 
 export function drawHeader(d: Deployment): HTMLElement {
+  return h(
+    "header",
+    { class: "deployment" },
+    h("h1", {}, brief(d.name), " ", h("span", { class: `badge ${d.mode}` }, d.mode), d.retired ? h("span", { class: "badge" }, "retired") : null),
+    h("p", { class: "lead" }, d.mode === "active"
+      ? "Active: the actuator carries out decisions of the present epoch. "
+      : "Advisory: Tidemark decides and publishes, and changes nothing. ",
+      d.to_ms > 0 ? h("span", { class: "whole" }, `${range(d.from_ms, d.to_ms)} UTC`) : "The range is empty."),
+  );
+}
+
+/** drawFacts lists what the deployment is held to. */
+export function drawFacts(d: Deployment): HTMLElement {
   const setting = d.settings.at(-1);
   const facts: [string, Content][] = [];
   const fact = (name: string, ...value: (Content | false | undefined)[]) => {
     const shown = value.filter((v): v is Content => v !== false && v !== undefined && v !== "");
     if (shown.length) facts.push([name, h("span", {}, ...shown)]);
   };
-  fact("Range, UTC", d.to_ms > 0 ? range(d.from_ms, d.to_ms) : "empty");
-  fact("Target", d.target && words(d.target), setting ? ` \u00b7 TTFT \u2264 ${number(setting.ttft_ms)} ms, ITL \u2264 ${number(setting.itl_ms)} ms` : "");
+  fact("Target", d.target && words(d.target), setting && d.target === "sla" ? ` \u00b7 TTFT \u2264 ${number(setting.ttft_ms)} ms, ITL \u2264 ${number(setting.itl_ms)} ms` : "");
   fact("Topology", d.topology && words(d.topology));
   fact("GPU budget", setting ? budget(setting.min_gpus, setting.max_gpus) : "");
   fact("Planner", d.planners.length ? `version ${d.planners.join(", ")}` : "", d.revision ? ` \u00b7 configuration revision ${d.revision}` : "");
-  fact("Mode over time", ...d.modes.map((m, i) => h("span", { class: "mode-step" }, `${i ? " \u2192 " : ""}${m.mode} from ${instant(Math.max(m.at_ms, d.from_ms))}${m.mode === "active" ? ` (epoch ${m.epoch})` : ""}`)));
-  return h(
-    "header",
-    { class: "deployment" },
-    h("h1", {}, d.name, " ", h("span", { class: `badge ${d.mode}` }, d.mode), d.retired ? h("span", { class: "badge" }, "retired") : null),
-    h("p", { class: "lead" }, d.mode === "active"
-      ? "Active: the actuator carries out decisions of the present epoch."
-      : "Advisory: Tidemark decides and publishes, and changes nothing."),
-    h("dl", { class: "facts" }, ...facts.flatMap(([name, value]) => [h("div", {}, h("dt", {}, name), h("dd", {}, value))])),
-  );
+  fact("Mode over time", ...d.modes.map((m) => h("span", { class: "mode-step" }, `${m.mode} from ${instant(Math.max(m.at_ms, d.from_ms))}${m.mode === "active" ? `, epoch ${m.epoch}` : ""}`)));
+  return h("dl", { class: "facts" }, ...facts.flatMap(([name, value]) => [h("div", {}, h("dt", {}, name), h("dd", {}, value))]));
 }
 
 function budget(min: number, max: number): string {
@@ -42,17 +46,33 @@ const answers = {
   ready: ["Ready to activate", "Nothing that was seen speaks against it."],
   not_yet: ["Not yet", "Something that was seen speaks against activation."],
   cannot_tell: ["Cannot tell", "Too little was seen to say yes or no."],
-  in_operation: ["In operation", "This deployment was active over the whole range."],
+  in_operation: ["In operation", "This deployment is active."],
 } as const;
 
 export function drawVerdict(d: Deployment): HTMLElement {
   const s = d.score;
   const [answer, why] = answers[s.answer];
   const minutes = (v: number) => duration(v * 60);
-  const rows: [string, string, string][] = [];
-  const row = (name: string, value: string, note: string) => rows.push([name, value, note]);
-  if (s.advisory_hours > 0) row("Advisory decisions cover", duration(s.advisory_hours * 3600), "time with decisions that nobody could act on");
-  if (s.incomplete_share !== undefined) row("Evidence incomplete", percent(s.incomplete_share), "of the observations lacked a source that was asked");
+  const rows: [string, Content, string][] = [];
+  const row = (name: string, value: Content, note: string) => rows.push([name, value, note]);
+  const judged = s.violated_min + s.kept_min;
+  if (s.advisory_hours > 0) {
+    const total = s.advised.reduce((sum, a) => sum + a.count, 0);
+    row("Advice covers", duration(s.advisory_hours * 3600), `${number(total)} decisions that nobody could act on: ${listed(s.advised)}`);
+    const compare = (name: string, hours: Hours | undefined, of: string) => {
+      if (hours) row(name, signed(hours.recommended - hours.set), `${number(hours.recommended)} recommended, ${number(hours.set)} ${of}; an estimate, since a fleet that had followed would have seen other load`);
+    };
+    if (s.gpu_hours) compare("GPU-hours against what was set", s.gpu_hours, "set");
+    else for (const role of d.roles) compare(`Replica-hours of ${role} against what was set`, s.replica_hours?.[role], "set");
+  }
+  if (judged > 0 && s.advisory_hours > 0) {
+    row("SLA kept by the fleet as it was", percent(s.kept_min / judged), `of ${minutes(judged)} with measured latencies: the means of TTFT and ITL`);
+    row("Would have added replicas", minutes(s.more_while_violated_min), `of ${minutes(s.violated_min)} in which the SLA was broken`);
+    row("Would have run with fewer", minutes(s.fewer_while_kept_min), `of ${minutes(s.kept_min)} in which the SLA was kept; whether it would have stayed kept is not known`);
+    row("Fewer while the SLA was broken", minutes(s.fewer_while_violated_min), "advice that would have hurt");
+  }
+  if (judged > 0) row("Longest hold under a broken SLA", minutes(s.longest_wrong_hold_min), "time on end");
+  if (d.summary.decisions > 0) row("Flaps", `${number(d.summary.flaps_per_hour)} an hour`, `directions of a role reversed within ${duration(d.summary.flap_window_s)}: ${number(d.summary.flaps)} in all`);
   if (s.forecast_mape !== undefined && s.forecast_bias !== undefined) {
     row("Forecast of the request rate", `${percent(s.forecast_mape)} off`, `mean over ${s.forecast_pairs} windows; bias ${signed(s.forecast_bias, (v) => percent(v))}`);
   }
@@ -61,16 +81,11 @@ export function drawVerdict(d: Deployment): HTMLElement {
       row(`Estimate of ${name}`, `${percent(c.median_error)} off`, `median over ${c.observed_ms.length} windows; bias ${signed(c.bias, (v) => percent(v))}`);
     }
   }
-  if (s.violated_min + s.kept_min > 0 && s.advisory_hours > 0) {
-    row("Would have added replicas", minutes(s.more_while_violated_min), `of ${minutes(s.violated_min)} in which the mean TTFT or ITL broke the SLA`);
-    row("Would have run with fewer", minutes(s.fewer_while_kept_min), `of ${minutes(s.kept_min)} in which the SLA was kept; whether it had stayed kept is not known`);
-    row("Fewer while the SLA was broken", minutes(s.fewer_while_violated_min), "advice that would have hurt");
-  }
-  if (s.violated_min + s.kept_min > 0) row("Longest hold under a broken SLA", minutes(s.longest_wrong_hold_min), "time on end");
+  if (s.incomplete_share !== undefined) row("Evidence incomplete", percent(s.incomplete_share), "of the observations lacked a source that was asked");
   return h(
     "section",
     { class: `verdict ${s.answer}`, "aria-label": "Verdict" },
-    h("div", { class: "answer" }, h("p", { class: "eyebrow" }, "Ready to activate?"), h("p", { class: "word" }, answer), h("p", {}, why), h("ul", {}, ...s.because.map((b) => h("li", {}, b)))),
+    h("div", { class: "answer" }, h("p", { class: "eyebrow" }, s.answer === "in_operation" ? "Activated" : "Ready to activate?"), h("p", { class: "word" }, answer), h("p", {}, why), h("ul", {}, ...s.because.map((b) => h("li", {}, b)))),
     rows.length
       ? h("table", {}, h("tbody", {}, ...rows.map(([name, value, note]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", { class: "value" }, value), h("td", { class: "note" }, note)))))
       : null,
@@ -78,7 +93,7 @@ export function drawVerdict(d: Deployment): HTMLElement {
 }
 
 function tile(name: string, value: Content, unit: string, ...detail: (Content | null)[]): HTMLElement {
-  return h("div", { class: "tile" }, h("h3", {}, name), h("p", { class: "figure" }, value, unit ? h("small", {}, " " + unit) : null), h("div", { class: "detail" }, ...detail));
+  return h("div", { class: "tile" }, h("h3", {}, name), h("p", { class: "figure" }, value, unit ? h("small", {}, unit) : null), h("div", { class: "detail" }, ...detail));
 }
 
 const listed = (counts: Count[]) => counts.filter((c) => c.count > 0).map((c) => `${number(c.count)} ${words(c.name)}`).join(", ");
@@ -162,6 +177,6 @@ export function drawSwitcher(deployments: Deployment[], chosen: Deployment, choo
   if (deployments.length < 2) return null;
   return h("nav", { class: "switcher", "aria-label": "Deployments" }, ...deployments.map((d) =>
     h("button", { type: "button", "aria-pressed": String(d === chosen), click: () => choose(d) },
-      h("b", {}, d.name), h("span", {}, `${d.mode} \u00b7 ${answers[d.score.answer][0].toLowerCase()} \u00b7 TTFT ${kept(d.summary.ttft_mean)}`))));
+      h("b", {}, brief(d.name, 60)), h("span", {}, `${d.mode} \u00b7 ${answers[d.score.answer][0].toLowerCase()} \u00b7 TTFT ${kept(d.summary.ttft_mean)}`))));
 }
 

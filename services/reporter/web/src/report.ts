@@ -3,12 +3,12 @@
 import "uplot/dist/uPlot.min.css";
 import "./report.css";
 import { TimeAxis } from "./axis";
-import { mountCharts } from "./chart";
-import { rowsOf, type Data, type Deployment } from "./data";
+import { swatch, mountCharts } from "./chart";
+import { rowsOf, type Actuation, type Data, type Deployment } from "./data";
 import { h } from "./dom";
-import { duration, instant, number, range, words } from "./format";
-import { drawCalibration, drawHeader, drawSwitcher, drawTiles, drawVerdict } from "./overview";
-import { drawSections } from "./sections";
+import { brief, duration, instant, number, range, words } from "./format";
+import { drawCalibration, drawFacts, drawHeader, drawSwitcher, drawTiles, drawVerdict } from "./overview";
+import { drawSections, outcomeColour } from "./sections";
 import { DecisionTable } from "./table";
 import { borrowTheme, isDark, setTheme, startTheme } from "./theme";
 
@@ -33,6 +33,7 @@ class Page {
         drawHeader(d),
         drawVerdict(d),
         drawTiles(d),
+        drawFacts(d),
         h("p", { class: "how" }, "All charts share one time axis in UTC: drag to zoom in, double click to zoom out. Where a pixel stands for several instants, lines keep the lowest and the highest. A broken line and shading mean that nothing is known; nothing missing is drawn as zero."),
         ...drawSections(axis, this.data, d, rows),
         scatters.length ? h("section", {}, h("h2", {}, "Calibration"), h("div", { class: "side" }, ...scatters)) : null,
@@ -93,24 +94,48 @@ class Page {
   }
 }
 
-const listedActuations = 200;
+/** shownActuations is how many changes are listed before the button that shows all. */
+const shownActuations = 12;
 
+/** drawActuations lists the attempts to act, each with what became of it. */
 function drawActuations(d: Deployment): HTMLElement | null {
   if (d.actuations.length === 0) return null;
-  const shown = d.actuations.slice(-listedActuations).reverse();
-  const hidden = d.actuations.length - shown.length + (d.actuations_left_out ?? 0);
-  return h("section", { class: "decisions" },
+  const settled = new Map(d.actuations.filter((a) => a.outcome === "settled").map((a) => [a.decision_id, a]));
+  const applied = new Set(d.actuations.filter((a) => a.outcome === "applied").map((a) => a.decision_id));
+  const attempts = d.actuations.filter((a) => a.outcome !== "settled" || !applied.has(a.decision_id)).reverse();
+  const row = (a: Actuation) => {
+    const end = a.outcome === "applied" ? settled.get(a.decision_id) : a;
+    return h("tr", {},
+      h("td", { class: "time" }, instant(a.at_ms)),
+      h("td", { "data-label": "Outcome" }, h("span", { class: "action" }, swatch({ colour: outcomeColour(a.outcome) }), a.outcome), a.reason ? h("small", {}, brief(words(a.reason))) : null),
+      h("td", { "data-label": "Change", class: "move" }, ...d.roles.flatMap((r) => (a.roles?.[r] ? [h("span", {}, h("i", {}, r), `${a.roles[r].from} \u2192 ${a.roles[r].to}`)] : []))),
+      h("td", { "data-label": "Detail" }, end?.settle_s !== undefined ? `settled in ${duration(end.settle_s)}` : brief(a.detail ?? ""), a.attempt ? h("small", {}, `attempt ${a.attempt}`) : null),
+      h("td", { "data-label": "Decision" }, h("a", { href: "#" + encodeURIComponent(a.decision_id) }, a.decision_id.slice(0, 8))));
+  };
+  const body = h("tbody", {}, ...attempts.slice(0, shownActuations).map(row));
+  const rest = attempts.slice(shownActuations);
+  const all = h("button", { type: "button", click: () => {
+    body.append(...rest.map(row));
+    all.remove();
+  } }, `Show all ${number(attempts.length)}`);
+  const older = d.actuations_left_out ?? 0;
+  return h("section", { class: "decisions actuations" },
     h("h2", {}, "Actuations"),
-    h("p", { class: "caption" }, "What was done about decisions, newest first.", hidden > 0 ? ` ${number(hidden)} older ones are not listed.` : null),
-    h("div", { class: "table scroll" }, h("table", {},
+    h("p", { class: "caption" }, "What was done about decisions, newest first.", older > 0 ? ` ${number(older)} older events are not listed.` : null),
+    h("div", { class: "table" }, h("table", {},
       h("thead", {}, h("tr", {}, ...["Time, UTC", "Outcome", "Change", "Detail", "Decision"].map((t) => h("th", { scope: "col" }, t)))),
-      h("tbody", {}, ...shown.map((a) => h("tr", {},
-        h("td", { class: "time" }, instant(a.at_ms)),
-        h("td", { "data-label": "Outcome" }, a.outcome, a.reason ? h("small", {}, words(a.reason)) : null),
-        h("td", { "data-label": "Change", class: "move" }, ...d.roles.flatMap((r) => (a.roles?.[r] ? [h("span", {}, h("i", {}, r), `${a.roles[r].from} \u2192 ${a.roles[r].to}`)] : []))),
-        h("td", { "data-label": "Detail" }, a.settle_s !== undefined ? `settled in ${duration(a.settle_s)}` : a.detail ?? "", a.attempt ? h("small", {}, `attempt ${a.attempt}`) : null),
-        h("td", { "data-label": "Decision" }, h("a", { href: "#" + encodeURIComponent(a.decision_id) }, a.decision_id.slice(0, 8)))))))));
+      body)),
+    rest.length ? h("div", { class: "pager" }, all) : null);
+}
+
+/**
+ * carried reads the data of the page. Characters that turn the direction of
+ * writing could make text beside them read otherwise than it is; they are shown
+ * as what does not belong there.
+ */
+function carried(): Data {
+  return JSON.parse(document.getElementById("data")!.textContent!.replace(/[\u202a-\u202e\u2066-\u2069]/g, "\ufffd")) as Data;
 }
 
 startTheme();
-new Page(document.getElementById("report")!, JSON.parse(document.getElementById("data")!.textContent!) as Data).start();
+new Page(document.getElementById("report")!, carried()).start();

@@ -2,9 +2,9 @@
 
 import type { TimeAxis } from "./axis";
 import { drawLines, line, type Line, type Mark } from "./chart";
-import { gapsOf, type Data, type Deployment, type Row, type Series, type Setting, type Span, type Stretch } from "./data";
+import { gapsOf, type Actuation, type Data, type Deployment, type Row, type Series, type Setting, type Span, type Stretch } from "./data";
 import { h } from "./dom";
-import { words } from "./format";
+import { brief, words } from "./format";
 import { drawLanes, type Bar, type Lane } from "./lanes";
 import type { Colour } from "./theme";
 
@@ -38,6 +38,12 @@ const actionColours: Record<string, Colour> = { hold: "faint", scale_up: "blue",
 
 export function actionColour(action: string): Colour {
   return actionColours[action] ?? "grey";
+}
+
+const outcomeColours: Record<Actuation["outcome"], Colour> = { applied: "blue", settled: "sky", rejected: "orange", failed: "red" };
+
+export function outcomeColour(outcome: Actuation["outcome"]): Colour {
+  return outcomeColours[outcome];
 }
 
 const unsupported = new Set([
@@ -79,7 +85,7 @@ function decisionLanes(d: Deployment, rows: Row[]): Lane[] {
   const gaps = gapsOf(d.decided);
   const lanes: Lane[] = [];
   const paint = (bars: Bar[], colour: (label: string) => Colour) =>
-    bars.map((b) => ({ ...b, colour: colour(b.label), label: words(b.label) }));
+    bars.map((b) => ({ ...b, colour: colour(b.label), label: brief(words(b.label)) }));
   const actions = runs(rows, gaps, d.to_ms, (r) => r.shape.action);
   lanes.push({ label: "action", bars: paint([...actions.values()].flat().sort((a, b) => a.from - b.from), actionColour) });
   for (const loop of ["load", "throughput"] as const) {
@@ -87,7 +93,7 @@ function decisionLanes(d: Deployment, rows: Row[]): Lane[] {
     const by = runs(due, gaps, d.to_ms, (r) => r.shape.reasons[loop]);
     for (const [reason, bars] of [...by].sort((a, b) => weight(b[0]) - weight(a[0]) || (a[0] < b[0] ? -1 : 1))) {
       if (reason === "disabled" || reason === "not_due") continue;
-      lanes.push({ label: `${loop}: ${words(reason)}`, bars: paint(bars, reasonColour) });
+      lanes.push({ label: brief(`${loop}: ${words(reason)}`), bars: paint(bars, reasonColour) });
     }
   }
   return lanes;
@@ -117,10 +123,12 @@ function actuationLanes(d: Deployment): Lane[] {
   const settling: Bar[] = d.actuations
     .filter((a) => a.outcome === "settled" && a.settle_s !== undefined)
     .map((a) => ({ from: a.at_ms - a.settle_s! * 1000, to: a.at_ms, label: "applied, until settled", colour: "sky" }));
-  const of = (outcome: string, colour: Colour) =>
-    d.actuations.filter((a) => a.outcome === outcome).map((a) => moment(a.at_ms, words(a.reason || a.detail || outcome), colour));
-  const lanes: Lane[] = [{ label: "applied", bars: of("applied", "blue") }, { label: "settling", bars: settling }];
-  for (const lane of [{ label: "rejected", bars: of("rejected", "orange") }, { label: "failed", bars: of("failed", "red") }]) {
+  const of = (outcome: Actuation["outcome"]): Lane => ({
+    label: outcome,
+    bars: d.actuations.filter((a) => a.outcome === outcome).map((a) => moment(a.at_ms, brief(words(a.reason || a.detail || outcome)), outcomeColour(outcome))),
+  });
+  const lanes: Lane[] = [of("applied"), { label: "settling", bars: settling }];
+  for (const lane of [of("rejected"), of("failed")]) {
     if (lane.bars.length > 0) lanes.push(lane);
   }
   return lanes;

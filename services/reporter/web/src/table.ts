@@ -1,9 +1,9 @@
 // The table of decisions: grouped, searched, paged, and linked by #decision-id.
 
 import { swatch } from "./chart";
-import type { Deployment, PerRole, Role, Row } from "./data";
+import type { Deployment, PerRole, Role, Row, Shape } from "./data";
 import { h } from "./dom";
-import { clock, duration, exact, instant, number, percent, signed, words } from "./format";
+import { brief, clock, duration, exact, instant, number, percent, signed, words } from "./format";
 import { actionColour } from "./sections";
 
 const pageSize = 50;
@@ -11,6 +11,12 @@ const pageSize = 50;
 /** Entry is one line: a decision, or several in a row that say the same. */
 interface Entry {
   rows: Row[];
+}
+
+/** lacking names the sources that gave nothing to some decision, and why. */
+function lacking(rows: Row[]): string[] {
+  const of = (s: Shape) => Object.entries(s.evidence).flatMap(([source, c]) => (c === "measured" || c === "idle" ? [] : [`${source} ${c}`]));
+  return [...new Set([...new Set(rows.map((r) => r.shape))].flatMap(of))].sort();
 }
 
 /** DecisionTable shows the decisions of a deployment, newest first. */
@@ -22,7 +28,8 @@ export class DecisionTable {
   private readonly search = h("input", { type: "search", placeholder: "Search reasons, warnings, replicas, times, ids", "aria-label": "Search decisions" });
   private readonly action = h("select", { "aria-label": "Action" }, h("option", { value: "" }, "All actions"), ...["scale_up", "scale_down", "rebalance", "hold"].map((a) => h("option", { value: a }, words(a))));
   private readonly grouped = h("input", { type: "checkbox", checked: true });
-  private readonly texts = new Map<object, string>();
+  private readonly texts = new Map<Shape, string>();
+  private readonly keys = new Map<Shape, string>();
   private entries: Entry[] = [];
   private page = 0;
   private open = "";
@@ -83,6 +90,20 @@ export class DecisionTable {
     return text;
   }
 
+  /**
+   * key is what decisions of one group have in common. Whether the throughput
+   * loop was due, what it then said, and the evidence that it then asked for do
+   * not divide a group: its line names all of them.
+   */
+  private key(s: Shape): string {
+    let key = this.keys.get(s);
+    if (key === undefined) {
+      key = JSON.stringify([s.mode, s.epoch, s.action, s.current, s.target, s.reasons.load, s.chain, s.warnings]);
+      this.keys.set(s, key);
+    }
+    return key;
+  }
+
   private filter(): void {
     const terms = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const action = this.action.value;
@@ -96,7 +117,7 @@ export class DecisionTable {
     for (let i = matches.length - 1; i >= 0; i--) {
       const row = matches[i]!;
       const last = this.entries.at(-1);
-      if (this.grouped.checked && last && last.rows[0]!.shape === row.shape && row.id !== this.open) last.rows.push(row);
+      if (this.grouped.checked && last && this.key(last.rows[0]!.shape) === this.key(row.shape) && last.rows[0]!.id !== this.open && row.id !== this.open) last.rows.push(row);
       else this.entries.push({ rows: [row] });
     }
     const listed = this.entries.length === matches.length ? `${number(matches.length)} decisions` : `${number(matches.length)} decisions in ${number(this.entries.length)} rows`;
@@ -137,7 +158,8 @@ export class DecisionTable {
       this.draw();
       this.body.querySelector<HTMLElement>(`[id="${CSS.escape(newest.id)}"] button`)?.focus();
     };
-    const lacking = Object.entries(s.evidence).filter(([, c]) => c !== "measured" && c !== "idle");
+    const throughput = [...new Set(entry.rows.map((r) => r.shape.reasons.throughput))];
+    const due = throughput.filter((reason) => reason !== "not_due");
     const line = h(
       "tr",
       { id: newest.id, class: isOpen ? "open" : "" },
@@ -147,8 +169,8 @@ export class DecisionTable {
         entry.rows.length > 1 ? h("small", {}, `since ${clock(oldest.at)}, ${number(entry.rows.length)} alike`) : null),
       h("td", { "data-label": "Action" }, h("span", { class: "action" }, swatch({ colour: actionColour(s.action) }), words(s.action)), s.mode === "active" ? h("small", {}, "active") : null),
       h("td", { "data-label": "Current \u2192 target", class: "move" }, ...this.d.roles.map((role) => h("span", {}, this.d.roles.length > 1 ? h("i", {}, role) : "", this.move(newest, role)))),
-      h("td", { "data-label": "Load" }, words(s.reasons.load), ...(s.warnings ?? []).map((w) => h("small", { class: "warn" }, words(w))), ...lacking.map(([source, c]) => h("small", { class: "warn" }, `${source} ${c}`))),
-      h("td", { "data-label": "Throughput" }, words(s.reasons.throughput)),
+      h("td", { "data-label": "Load" }, brief(words(s.reasons.load)), ...(s.warnings ?? []).map((w) => h("small", { class: "warn" }, brief(words(w)))), ...lacking(entry.rows).map((text) => h("small", { class: "warn" }, text))),
+      h("td", { "data-label": "Throughput" }, brief((due.length ? due : throughput).map(words).join(", "))),
       h("td", { "data-label": "Est. TTFT", class: "number" }, newest.ttft === null ? "n/a" : `${number(newest.ttft)} ms`),
       h("td", { "data-label": "Est. ITL", class: "number" }, newest.itl === null ? "n/a" : `${number(newest.itl)} ms`),
     );
