@@ -163,13 +163,21 @@ func (s *EngineSample) Validate() error {
 		EngineLoad
 	}{{"scheduled", s.Scheduled}, {"queued", s.Queued}} {
 		for _, n := range [...]*int{load.PrefillRequests, load.PrefillTokens, load.DecodeRequests, load.DecodeKVTokens} {
-			if n != nil && *n < 0 && v.err == nil {
-				v.err = fmt.Errorf("%s: %s holds %d, which is negative", v.of, load.name, *n)
+			if n != nil {
+				v.counts(load.name, *n)
 			}
 		}
 	}
 	return v.err
 }
+
+// MaxFigure is the largest figure that an observation may hold. No fleet comes
+// near it; below it, counts are exact in float64, and no sum of squares of them
+// leaves its range.
+const MaxFigure = 1e15
+
+// minWindowS is the shortest window that traffic is counted over, in seconds.
+const minWindowS = 1e-3
 
 // figures collects the first problem among figures of one thing.
 type figures struct {
@@ -193,15 +201,15 @@ func (v *figures) class(name string, got Evidence, allowed ...Evidence) {
 }
 
 func (v *figures) notNegative(name string, value *float64) {
-	if value != nil && !(*value >= 0) {
-		v.fail("%s is %v, want a number that is not negative", name, *value)
+	if value != nil && !(*value >= 0 && *value <= MaxFigure) {
+		v.fail("%s is %v, want a number from 0 to %v", name, *value, float64(MaxFigure))
 	}
 }
 
 func (v *figures) counts(name string, counts ...int) {
 	for _, n := range counts {
-		if n < 0 {
-			v.fail("%s holds %d, which is negative", name, n)
+		if n < 0 || n > MaxFigure {
+			v.fail("%s holds %d, want a number from 0 to %v", name, n, float64(MaxFigure))
 		}
 	}
 }
@@ -222,14 +230,14 @@ func (v *figures) traffic(t *TrafficObservation) {
 	}
 	switch t.Status {
 	case Measured:
-		if t.Requests == nil || t.MeanISL == nil || t.MeanOSL == nil || !(t.WindowS > 0) {
+		if t.Requests == nil || t.MeanISL == nil || t.MeanOSL == nil || !(t.WindowS >= minWindowS && t.WindowS <= MaxFigure) {
 			v.fail("traffic is measured and lacks window_s, requests, mean_isl or mean_osl")
 		}
 	case Idle:
 		if t.Requests != nil && *t.Requests != 0 {
 			v.fail("traffic is idle and counts %v requests", *t.Requests)
 		}
-		if !(t.WindowS > 0) {
+		if !(t.WindowS >= minWindowS && t.WindowS <= MaxFigure) {
 			v.fail("traffic is idle and lacks window_s")
 		}
 	}

@@ -1,4 +1,16 @@
-// Package perf holds what is known of an engine's performance.
+// Package perf predicts how long an engine's iterations take, and so its TTFT,
+// its ITL and the rate at which it can serve.
+//
+// A model per role is a straight line through the iterations that were seen,
+// over what was in them: prompt tokens for prefill, requests and KV tokens for
+// decode, prompt and KV tokens for aggregated engines. Samples come from engines
+// at work and, before the first of them, from a profile measured on a bench.
+// Models are deterministic: equal samples in equal order give equal figures.
+//
+// It refuses to guess: a model with too few samples, or a line that says that
+// more work takes less time, is not ready and predicts nothing.
+//
+// A model is not safe for concurrent use.
 package perf
 
 import (
@@ -9,11 +21,12 @@ import (
 	"tidemark.dev/pkg/model"
 )
 
-// Profile is a table of engine measurements: TTFT over the input length, and ITL
-// over KV usage and context length.
+// Profile is a table of engine measurements: TTFT over the input length, ITL
+// over KV usage and context length, and iterations as an observation has them.
 type Profile struct {
 	prefill []prefillPoint
 	decode  []decodePoint
+	samples []model.EngineSample
 }
 
 type prefillPoint struct {
@@ -37,6 +50,8 @@ type profileFile struct {
 	ContextLength []float64 `json:"y_context_length"`
 	ITL           []float64 `json:"z_itl"`
 	MaxKVTokens   float64   `json:"max_kv_tokens"`
+
+	Samples []model.EngineSample `json:"samples"`
 }
 
 // secondsPer holds the units in which a latency may be given.
@@ -53,12 +68,11 @@ func DecodeProfile(data []byte) (Profile, error) {
 	if err := json.Unmarshal(data, &file); err != nil {
 		return Profile{}, fmt.Errorf("decode profile: %w", err)
 	}
-	var profile Profile
-	ttft, err := file.unit("prefill_ttft")
+	ttft, err := file.unit("prefill_ttft", len(file.PrefillTTFT))
 	if err != nil {
 		return Profile{}, err
 	}
-	itl, err := file.unit("z_itl")
+	itl, err := file.unit("z_itl", len(file.ITL))
 	if err != nil {
 		return Profile{}, err
 	}
@@ -68,8 +82,14 @@ func DecodeProfile(data []byte) (Profile, error) {
 	if len(file.KVUsage) != len(file.ContextLength) || len(file.KVUsage) != len(file.ITL) {
 		return Profile{}, fmt.Errorf("decode profile: x_kv_usage, y_context_length and z_itl have %d, %d and %d points", len(file.KVUsage), len(file.ContextLength), len(file.ITL))
 	}
-	if len(file.PrefillISL) == 0 && len(file.ITL) == 0 {
+	if len(file.PrefillISL) == 0 && len(file.ITL) == 0 && len(file.Samples) == 0 {
 		return Profile{}, fmt.Errorf("decode profile: it holds no point")
+	}
+	profile := Profile{samples: file.Samples}
+	for i := range file.Samples {
+		if err := checkSample(&file.Samples[i]); err != nil {
+			return Profile{}, fmt.Errorf("decode profile: samples[%d]: %w", i, err)
+		}
 	}
 	for i, isl := range file.PrefillISL {
 		latency := file.PrefillTTFT[i] * ttft
@@ -90,17 +110,29 @@ func DecodeProfile(data []byte) (Profile, error) {
 	return profile, nil
 }
 
-func (f *profileFile) unit(column string) (float64, error) {
+func checkSample(s *model.EngineSample) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	if s.WallTimeS == nil || *s.WallTimeS > longestS {
+		return fmt.Errorf("wall_time_s is missing or over %d s", longestS)
+	}
+	return nil
+}
+
+// unit returns the seconds in the unit of a column of latencies.
+func (f *profileFile) unit(column string, points int) (float64, error) {
 	name := f.About.Units[column]
 	factor, known := secondsPer[name]
-	if !known {
+	if !known && points > 0 {
 		return 0, fmt.Errorf("decode profile: _about.units.%s is %q, want ms or s", column, name)
 	}
 	return factor, nil
 }
 
-// Samples returns the points as engine samples of the roles of a topology.
-// Aggregated engines take the decode points, whose batches hold no prefill.
+// Samples returns the points as engine samples of the roles of a topology, and
+// then the profile's own samples in their order. Aggregated engines take the
+// decode points, whose batches hold no prefill.
 func (p Profile) Samples(topology model.Topology) []model.EngineSample {
 	var samples []model.EngineSample
 	for _, role := range topology.Roles() {
@@ -114,7 +146,7 @@ func (p Profile) Samples(topology model.Topology) []model.EngineSample {
 			samples = append(samples, sampleOf(role, point.itlS, 0, 0, point.requests, point.kvTokens))
 		}
 	}
-	return samples
+	return append(samples, p.samples...)
 }
 
 func sampleOf(role model.Role, wallTimeS float64, prefillRequests, prefillTokens, decodeRequests, kvTokens int) model.EngineSample {

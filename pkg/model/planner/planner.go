@@ -7,6 +7,13 @@
 // observations under the same configuration give the same decisions, byte for
 // byte, on any machine and after any restart.
 //
+// A decision is made in stages, always in this order: inventory; observe (feed
+// the predictors, train the performance models); the proposal of the
+// throughput loop; that of the load loop; reconcile them with the floor; then
+// the constraints, which are stabilization windows, step limit, replica bounds
+// and GPU budget; and classify. Each stage that changes a number writes its
+// before and after into the decision's chain.
+//
 // It refuses to guess: evidence that is missing is never read as zero, and the
 // decision that follows is a hold that says what was missing. It does not check
 // its input again: observations and configurations are validated where they
@@ -18,6 +25,7 @@ package planner
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"tidemark.dev/pkg/model"
@@ -42,7 +50,12 @@ func Step(state *State, in Input) model.ScalingDecision {
 	d := newDecision(state, in)
 	d.adopt()
 	d.inventory()
-	d.classify()
+	d.observe()
+	d.proposeThroughput()
+	d.proposeLoad()
+	d.reconcile()
+	d.constrain()
+	d.conclude()
 	state.revision = in.Configured.Revision
 	return d.out
 }
@@ -66,13 +79,40 @@ type decision struct {
 	spec  *model.Deployment
 	obs   *model.Observation
 	now   time.Time
+	// known is false without an inventory: then nothing is proposed.
+	known bool
+	// roles are those of the topology, prefill before decode.
+	roles []roleDecision
 	out   model.ScalingDecision
+}
+
+// roleDecision is the part of a decision that concerns one role.
+type roleDecision struct {
+	role model.Role
+	spec model.RoleSpec
+	// ready replicas serve now, desired is what the fleet is set to; pending
+	// ones cannot be placed.
+	ready, desired, pending int
+
+	throughput, load proposal
+	// target is the number as it stands after the stages so far.
+	target int
+	// step is the max_step of the loop whose number target is.
+	step int
+}
+
+// proposal is what a loop wants of a role, and why. A loop without an opinion
+// has a reason and made false.
+type proposal struct {
+	replicas int
+	made     bool
+	reason   model.Reason
 }
 
 func newDecision(state *State, in Input) *decision {
 	spec, obs := &in.Configured.Spec, in.Observation
 	ttl := time.Duration(spec.Behavior.DecisionTTLS * float64(time.Second))
-	return &decision{
+	d := &decision{
 		state: state, spec: spec, obs: obs, now: obs.ObservedAt,
 		out: model.ScalingDecision{
 			Deployment:     obs.Deployment,
@@ -83,36 +123,148 @@ func newDecision(state *State, in Input) *decision {
 			ObservedAt:     obs.ObservedAt,
 			ValidUntil:     obs.ObservedAt.Add(ttl),
 			Chain:          []model.ChainEntry{},
+			Evidence:       evidenceOf(obs),
 			Warnings:       []model.Warning{},
 			PlannerVersion: Version,
 			PreviousDigest: state.digest,
 		},
 	}
+	for _, role := range spec.Topology.Roles() {
+		roleSpec, _ := spec.Roles.Get(role)
+		d.roles = append(d.roles, roleDecision{role: role, spec: roleSpec})
+	}
+	return d
 }
 
 // adopt takes note of the configuration under which the observation is decided.
+// State survives where its meaning does.
 func (d *decision) adopt() {
-	if d.state.built != settingsOf(d.spec) {
-		d.out.Warnings = append(d.out.Warnings, model.WarningStateReset)
-		d.state.reset(d.spec)
+	s := d.state
+	built, predicting := settingsOf(d.spec), predictingOf(d.spec)
+	switch {
+	case !s.built.equal(&built):
+		d.warn(model.WarningStateReset)
+		// A predictor that cannot be made is missed when a forecast is due.
+		_ = s.reset(d.spec)
+	case !s.traffic.predicting.equal(&predicting):
+		if !predicting.Enabled {
+			s.floors = model.PerRole[int]{}
+		} else if s.traffic.predicting.Enabled {
+			d.warn(model.WarningStateReset)
+		}
+		_ = s.traffic.restart(d.spec)
 	}
+	s.models.configure(d.spec)
 }
 
-// inventory reads how many replicas there are.
+// inventory reads how many replicas there are, or were when that was last seen.
 func (d *decision) inventory() {
-	fleet := d.obs.Fleet
-	if fleet == nil || (fleet.Status != model.Measured && fleet.Status != model.Stale) {
-		return
-	}
-	for _, role := range d.spec.Topology.Roles() {
-		if r, ok := fleet.Roles.Get(role); ok {
-			d.out.Current.Set(role, r.Ready)
-			d.out.Desired.Set(role, r.Desired)
-			d.out.Target.Set(role, r.Desired)
-			d.out.Delta.Set(role, 0)
+	if fleet := d.obs.Fleet; fleet != nil && (fleet.Status == model.Measured || fleet.Status == model.Stale) {
+		d.known = true
+		for _, r := range d.roles {
+			_, ok := fleet.Roles.Get(r.role)
+			d.known = d.known && ok
 		}
 	}
+	for i := range d.roles {
+		r := &d.roles[i]
+		if d.known {
+			seen, _ := d.obs.Fleet.Roles.Get(r.role)
+			d.state.fleet.Set(r.role, replicas{Ready: seen.Ready, Desired: seen.Desired, Pending: seen.Pending})
+		}
+		last, _ := d.state.fleet.Get(r.role)
+		r.ready, r.desired, r.pending, r.target = last.Ready, last.Desired, last.Pending, last.Desired
+	}
 }
 
-// classify sums the decision up.
-func (d *decision) classify() { d.out.Action = model.Classify(d.out.Delta) }
+// move sets a role's target, and writes the change into the chain.
+func (d *decision) move(r *roleDecision, stage model.Stage, to int, reason model.Reason) {
+	if to == r.target {
+		return
+	}
+	d.out.Chain = append(d.out.Chain, model.ChainEntry{Stage: stage, Role: r.role, From: r.target, To: to, Reason: reason})
+	r.target = to
+}
+
+// warn adds a warning once.
+func (d *decision) warn(w model.Warning) {
+	if w != "" && !slices.Contains(d.out.Warnings, w) {
+		d.out.Warnings = append(d.out.Warnings, w)
+	}
+}
+
+// conclude writes what was decided, and sums it up.
+func (d *decision) conclude() {
+	for i := range d.roles {
+		r := &d.roles[i]
+		d.out.Reasons.Roles.Set(r.role, model.RoleReasons{Load: r.load.reason, Throughput: r.throughput.reason})
+		if _, seen := d.state.fleet.Get(r.role); seen {
+			d.out.Current.Set(r.role, r.ready)
+			d.out.Desired.Set(r.role, r.desired)
+			d.out.Target.Set(r.role, r.target)
+			d.out.Delta.Set(r.role, r.target-r.desired)
+		}
+	}
+	d.out.Reasons.Load, d.out.Reasons.Throughput = overallLoad(d.roles), overallThroughput(d.roles)
+	d.out.GPUs = d.gpus()
+	d.out.Action = model.Classify(d.out.Delta)
+}
+
+// loadTelling ranks the reasons of the load loop: the most telling speaks for
+// all roles. Those that are not named tell more than no_change, and less than
+// the rest.
+var loadTelling = map[model.Reason]int{
+	model.ReasonScaleUp: 5, model.ReasonCapped: 4, model.ReasonScaleDown: 3, model.ReasonRefused: 2, model.ReasonNoChange: 0,
+}
+
+func overallLoad(roles []roleDecision) model.Reason {
+	return mostTelling(roles, func(r *roleDecision) model.Reason { return r.load.reason }, loadTelling)
+}
+
+// throughputTelling ranks the reasons of the throughput loop.
+var throughputTelling = map[model.Reason]int{
+	model.ReasonScale: 2, model.ReasonPartnerNotReady: -1, model.ReasonNoChange: 0,
+}
+
+func overallThroughput(roles []roleDecision) model.Reason {
+	return mostTelling(roles, func(r *roleDecision) model.Reason { return r.throughput.reason }, throughputTelling)
+}
+
+// mostTelling returns the reason that tells most; of equals, that of the first role.
+func mostTelling(roles []roleDecision, of func(*roleDecision) model.Reason, telling map[model.Reason]int) model.Reason {
+	var most model.Reason
+	best := 0
+	for i := range roles {
+		reason := of(&roles[i])
+		rank, named := telling[reason]
+		if !named {
+			rank = 1
+		}
+		if i == 0 || rank > best {
+			most, best = reason, rank
+		}
+	}
+	return most
+}
+
+func evidenceOf(obs *model.Observation) model.DecisionEvidence {
+	var e model.DecisionEvidence
+	oldest := func(age *float64) {
+		if age != nil && (e.OldestAgeS == nil || *age > *e.OldestAgeS) {
+			e.OldestAgeS = age
+		}
+	}
+	if obs.Fleet != nil {
+		e.Fleet = obs.Fleet.Status
+		oldest(obs.Fleet.AgeS)
+	}
+	if obs.Traffic != nil {
+		e.Traffic = obs.Traffic.Status
+		oldest(obs.Traffic.AgeS)
+	}
+	if obs.Engines != nil {
+		e.Engines = obs.Engines.Status
+		oldest(obs.Engines.AgeS)
+	}
+	return e
+}
