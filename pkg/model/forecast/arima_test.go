@@ -46,6 +46,9 @@ func wantAllNear(t *testing.T, what string, got, want []float64, tolerance float
 	}
 }
 
+// newBudget returns that of one search.
+func newBudget() *effort { return new(effort(maxEffort)) }
+
 // fitKnown fits an order to the d-th differences of a series, and returns the
 // fit, the differences and the variance of the innovations.
 func fitKnown(t *testing.T, values []float64, d int, o order) (candidate, float64) {
@@ -54,7 +57,7 @@ func fitKnown(t *testing.T, values []float64, d int, o order) (candidate, float6
 	for range d {
 		w = differences(w)
 	}
-	c, ok := fitOrder(w, o)
+	c, ok := fitOrder(w, o, newBudget())
 	if !ok {
 		t.Fatalf("found no ARIMA(%d,%d,%d)", o.p, d, o.q)
 	}
@@ -71,7 +74,9 @@ func fitKnown(t *testing.T, values []float64, d int, o order) (candidate, float6
 
 // TestPublishedFits holds fits against figures as they are printed. The
 // tolerances are half a unit of the last digit printed, or what the estimators
-// differ by: Box and Jenkins, and Moran, minimise sums of squares.
+// differ by: Box and Jenkins, and Moran, minimise sums of squares, and R stops
+// where an iteration gains little. R's package forecast prints variances over
+// n - k, and ours are over n.
 func TestPublishedFits(t *testing.T) {
 	all := knownSeries(t)
 	sunspots1770 := all["sunspots"][70:170] // the series begins in 1700
@@ -84,6 +89,7 @@ func TestPublishedFits(t *testing.T) {
 		mean, variance      float64
 		coefficients, means float64
 		variances           float64
+		forecasts           []float64
 	}{
 		{
 			name: "lh AR(1)", source: "R, example(arima); Venables and Ripley (2002), Modern Applied Statistics with S, section 14.2",
@@ -91,9 +97,10 @@ func TestPublishedFits(t *testing.T) {
 			coefficients: 6e-5, means: 6e-5, variances: 6e-5,
 		},
 		{
-			name: "lh AR(3)", source: "as above",
+			name: "lh AR(3)", source: "as above; forecasts from R, example(predict.Arima)",
 			series: all["lh"], order: order{3, 0, true}, ar: []float64{0.6448, -0.0634, -0.2198}, mean: 2.3931, variance: 0.1787,
 			coefficients: 6e-5, means: 6e-5, variances: 6e-5,
+			forecasts: []float64{2.460173, 2.270829, 2.198597, 2.260696, 2.346939, 2.414479},
 		},
 		{
 			name: "WWWusage ARIMA(3,1,0)", source: "R, example(WWWusage); the model of Durbin and Koopman (2001), Time Series Analysis by State Space Methods",
@@ -118,6 +125,21 @@ func TestPublishedFits(t *testing.T) {
 			coefficients: 1e-4, variances: 5,
 		},
 		{
+			name: "Nile ARIMA(1,1,1)", source: "R's package forecast, auto.arima(Nile), as printed",
+			series: all["Nile"], d: 1, order: order{1, 1, false}, ar: []float64{0.2544}, ma: []float64{-0.8741}, variance: 20177.0 * 97 / 99,
+			coefficients: 6e-5, variances: 1,
+		},
+		{
+			name: "WWWusage ARIMA(1,1,1)", source: "R's package forecast, auto.arima(WWWusage), as printed",
+			series: all["WWWusage"], d: 1, order: order{1, 1, false}, ar: []float64{0.6504}, ma: []float64{0.5256}, variance: 9.995 * 97 / 99,
+			coefficients: 6e-5, variances: 6e-4,
+		},
+		{
+			name: "lynx ARMA(2,2)", source: "R's package forecast, auto.arima(lynx), as printed",
+			series: all["lynx"], order: order{2, 2, true}, ar: []float64{1.3421, -0.6738}, ma: []float64{-0.2027, -0.2564}, mean: 1544.4039, variance: 761965.0 * 109 / 114,
+			coefficients: 3e-4, means: 0.1, variances: 50,
+		},
+		{
 			name: "sunspots 1770 to 1869 AR(2)", source: "Box and Jenkins (1976), Time Series Analysis, table 7.13, series E: 14.9 + 1.42 z - 0.73 z, variance 227.8",
 			series: sunspots1770, order: order{2, 0, true}, ar: []float64{1.42, -0.73}, mean: 14.9 / (1 - 1.42 + 0.73), variance: 227.8,
 			coefficients: 0.02, means: 1, variances: 2,
@@ -137,6 +159,13 @@ func TestPublishedFits(t *testing.T) {
 				wantNear(t, "mean", got.model.mean, c.mean, c.means)
 			}
 			wantNear(t, "variance", variance, c.variance, c.variances)
+			filter, failed := got.model.follow(c.series)
+			if failed {
+				t.Fatal("the fit has no filter")
+			}
+			forecasts := make([]float64, len(c.forecasts))
+			got.model.extrapolate(filter, c.series, forecasts)
+			wantAllNear(t, "forecast", forecasts, c.forecasts, 2e-5)
 		})
 	}
 }
@@ -207,13 +236,56 @@ func TestSearch(t *testing.T) {
 			for range model.differences {
 				w = differences(w)
 			}
-			got := search(w, model.differences < 2)
+			got := search(w, model.differences < 2, newBudget())
 			t.Logf("order (%d,%d), AICc %.6g; R has (%d,%d), %.6g", got.order.p, got.order.q, got.aicc, want.P, want.Q, want.AICC)
 			if got.aicc > want.AICC+1e-3 {
 				t.Errorf("AICc of (%d,%d) is %v, want at most %v, that of (%d,%d)", got.order.p, got.order.q, got.aicc, want.AICC, want.P, want.Q)
 			}
 		})
 	}
+}
+
+// TestSearchIsBounded ends searches at any moment: what stands is a model that
+// was fitted, or none, and never a better one than of a search with more time.
+func TestSearchIsBounded(t *testing.T) {
+	w := differences(slices.Clone(knownSeries(t)["AirPassengers"]))
+	best := math.Inf(1)
+	for _, least := range []int{1, 100, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000, maxEffort} {
+		budget := effort(least)
+		got := search(w, true, &budget)
+		if math.IsNaN(got.aicc) || got.aicc > best {
+			t.Errorf("with a budget of %d, the AICc is %v, and was %v with less", least, got.aicc, best)
+		}
+		best = got.aicc
+		if got.aicc < math.Inf(1) && !(isStationary(got.model.process.ar) && bounded(got.model.mean)) {
+			t.Errorf("with a budget of %d, the model is %+v", least, got.model)
+		}
+	}
+	if math.IsInf(best, 1) {
+		t.Error("no budget was enough for a model")
+	}
+}
+
+// TestWidestWindowIsFitted wants a model of the most values that one may be
+// fitted to, within the budget.
+func TestWidestWindowIsFitted(t *testing.T) {
+	values := make([]float64, maxWindow)
+	state := uint64(1)
+	for i := 1; i < len(values); i++ {
+		state = state*6364136223846793005 + 1442695040888963407 // a linear congruential generator's noise
+		values[i] = 0.7*values[i-1] + float64(state>>40)/(1<<24) - 0.5
+	}
+	model, ok := fitARIMA(values)
+	if !ok {
+		t.Fatal("no model was fitted")
+	}
+	f, failed := model.follow(values)
+	if failed {
+		t.Fatal("the model has no filter")
+	}
+	var next [1]float64
+	model.extrapolate(f, values, next[:])
+	wantNear(t, "forecast", next[0], 0.7*values[len(values)-1], 0.1)
 }
 
 // TestARMAFilterIsExact compares the filter with the textbook definition: the

@@ -12,7 +12,22 @@ const (
 	kpssCritical = 0.463
 	// maxModels bounds the models that one search fits.
 	maxModels = 94
+	// maxEffort bounds what one search costs, in values filtered: about half a
+	// second on one core of 2025. It is counted, as a limit of time would make
+	// the model depend on the machine. Over the default window a search takes a
+	// tenth of it, a hard one a half; over the widest one it ends early, with the
+	// best model so far.
+	maxEffort = 6_000_000
 )
+
+// effort counts down the values that a search may still filter.
+type effort int
+
+// spend takes n from what is left, and says whether there was any.
+func (e *effort) spend(n int) bool {
+	*e -= effort(n)
+	return *e > 0
+}
 
 // arimaModel is an ARIMA(p,d,q) model: the d-th differences of the series, less
 // their mean, are an arma process.
@@ -48,14 +63,15 @@ func fitARIMA(values []float64) (arimaModel, bool) {
 	if allEqual(w) {
 		return arimaModel{differences: d, mean: w[0]}, true
 	}
-	best := search(w, d < 2)
+	budget := effort(maxEffort)
+	best := search(w, d < 2, &budget)
 	best.model.differences = d
 	return best.model, best.aicc < math.Inf(1) && bounded(best.model.mean)
 }
 
-// search returns the best model that it met for the differences w; of infinite
-// AICc if there is none.
-func search(w []float64, mayHaveMean bool) candidate {
+// search returns the best model that it met for the differences w before the
+// budget was spent; of infinite AICc if there is none.
+func search(w []float64, mayHaveMean bool, budget *effort) candidate {
 	most := min(maxLag, len(w)/3)
 	var tried []order
 	best := candidate{aicc: math.Inf(1)}
@@ -63,11 +79,11 @@ func search(w []float64, mayHaveMean bool) candidate {
 		if o.p < 0 || o.q < 0 || o.p > most || o.q > most || (o.withMean && !mayHaveMean) {
 			return false
 		}
-		if len(tried) >= maxModels || slices.Contains(tried, o) {
+		if len(tried) >= maxModels || *budget <= 0 || slices.Contains(tried, o) {
 			return false
 		}
 		tried = append(tried, o)
-		c, ok := fitOrder(w, o)
+		c, ok := fitOrder(w, o, budget)
 		if !ok || !(c.aicc < best.aicc) {
 			return false
 		}
@@ -94,9 +110,10 @@ func search(w []float64, mayHaveMean bool) candidate {
 	return best
 }
 
-// fitOrder fits one order to w by maximum likelihood. It is false where that
-// fails, and where the series is too short for AICc.
-func fitOrder(w []float64, o order) (candidate, bool) {
+// fitOrder fits one order to w by maximum likelihood, as well as the budget
+// allows. It is false where that fails, and where the series is too short for
+// AICc.
+func fitOrder(w []float64, o order, budget *effort) (candidate, bool) {
 	parameters := float64(o.p + o.q + 1)
 	if o.withMean {
 		parameters++
@@ -126,6 +143,9 @@ func fitOrder(w []float64, o order) (candidate, bool) {
 		start[i] = math.Atanh(max(-0.95, min(0.95, partial)))
 	}
 	x, deviance, ok := minimize(func(x []float64) float64 {
+		if !budget.spend(len(w)) {
+			return math.Inf(1)
+		}
 		l, ok := processAt(x).profile(centered, o.withMean)
 		if !ok {
 			return math.Inf(1)

@@ -3,6 +3,7 @@ package forecast
 import (
 	"math"
 
+	"gonum.org/v1/gonum/floats"
 	"gonum.org/v1/gonum/mat"
 )
 
@@ -72,12 +73,12 @@ type design struct {
 	changepoints []float64 // on the scale of time
 	frequencies  []float64 // in cycles a value
 
-	rows   *mat.Dense
 	normal mat.Cholesky
 	ok     bool
-	// Room for one regression.
-	centered, moments, coefficients *mat.VecDense
-	row                             []float64
+	// Room for one regression. Rows are made when they are needed: all of them
+	// together are larger than everything else that a predictor keeps.
+	moments, coefficients *mat.VecDense
+	row                   []float64
 }
 
 func newDesign(points int, periods []float64) *design {
@@ -96,12 +97,12 @@ func newDesign(points int, periods []float64) *design {
 		}
 	}
 	columns := 2 + len(d.changepoints) + 2*len(d.frequencies)
-	d.rows = mat.NewDense(points, columns, nil)
+	rows := mat.NewDense(points, columns, nil)
 	for t := range points {
-		d.fill(d.rows.RawRowView(t), t)
+		d.fill(rows.RawRowView(t), t)
 	}
 	var normal mat.SymDense
-	normal.SymOuterK(1, d.rows.T())
+	normal.SymOuterK(1, rows.T())
 	for i := 2; i < columns; i++ {
 		ridge := float64(trendRidge)
 		if i >= 2+len(d.changepoints) {
@@ -110,7 +111,6 @@ func newDesign(points int, periods []float64) *design {
 		normal.SetSym(i, i, normal.At(i, i)+ridge)
 	}
 	d.ok = d.normal.Factorize(&normal)
-	d.centered = mat.NewVecDense(points, nil)
 	d.moments, d.coefficients = mat.NewVecDense(columns, nil), mat.NewVecDense(columns, nil)
 	d.row = make([]float64, columns)
 	return d
@@ -137,16 +137,18 @@ func (d *design) forecast(values, out []float64) bool {
 		return false
 	}
 	center := average(values)
+	moments := d.moments.RawVector().Data
+	clear(moments)
 	for t, v := range values {
-		d.centered.SetVec(t, v-center)
+		d.fill(d.row, t)
+		floats.AddScaled(moments, v-center, d.row)
 	}
-	d.moments.MulVec(d.rows.T(), d.centered)
 	if err := d.normal.SolveVecTo(d.coefficients, d.moments); err != nil {
 		return false
 	}
 	for i := range out {
 		d.fill(d.row, d.points+i)
-		out[i] = center + mat.Dot(mat.NewVecDense(len(d.row), d.row), d.coefficients)
+		out[i] = center + floats.Dot(d.row, d.coefficients.RawVector().Data)
 	}
 	return true
 }
