@@ -32,8 +32,8 @@ func newGet() *cobra.Command {
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, json or yaml")
 	cmd.Flags().DurationVar(&lookBack, "look-back", time.Hour, "how far back a newest decision is looked for")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if output != "table" && output != "json" && output != "yaml" {
-			return usageError{fmt.Errorf("output is %q, want table, json or yaml", output)}
+		if err := checkOutput(output); err != nil {
+			return err
 		}
 		log, topics, err := flags.openExisting(cmd)
 		if err != nil {
@@ -85,13 +85,8 @@ func newestDecisions(ctx context.Context, log events.Log, topics events.Topics, 
 }
 
 func printStatuses(out io.Writer, statuses []status, output string) error {
-	switch output {
-	case "json":
-		encoder := json.NewEncoder(out)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(statuses)
-	case "yaml":
-		return printYAML(out, statuses)
+	if output != "table" {
+		return printValue(out, statuses, output)
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	fmt.Fprintln(table, "NAME\tMODE\tREVISION\tEPOCH\tTOPOLOGY\tTARGET\tCURRENT\tRECOMMENDED\tACTION\tOBSERVED")

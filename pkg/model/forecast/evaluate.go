@@ -71,11 +71,13 @@ func Evaluate(kind Kind, params Params, intervalS float64, series []float64) (Ev
 
 // Compare evaluates every kind on a series, each with those of the parameters
 // that apply to it, and returns the evaluations by mean absolute error, the
-// least first; where that is equal, the simpler kind comes first.
-func Compare(params Params, intervalS float64, series []float64) ([]Evaluation, error) {
+// least first; where that is equal, the simpler kind comes first. Before
+// each kind it calls progress with the number of those that it is done with.
+func Compare(params Params, intervalS float64, series []float64, progress func(done int)) ([]Evaluation, error) {
 	var all []Evaluation
 	var problems []error
-	for _, kind := range Kinds() {
+	for done, kind := range Kinds() {
+		progress(done)
 		e, err := Evaluate(kind, params.For(kind), intervalS, series)
 		if err != nil {
 			problems = append(problems, err)

@@ -141,12 +141,21 @@ func newMethod(kind Kind, s settings) method {
 	return lastValue{}
 }
 
+// CheckValue returns the error that Observe has with a value: a series holds
+// finite numbers of a magnitude up to 1e100.
+func CheckValue(value float64) error {
+	if !(math.Abs(value) <= maxMagnitude) {
+		return fmt.Errorf("observe value: %v is not a figure of traffic; leave the value out if it is unknown", value)
+	}
+	return nil
+}
+
 // Observe takes the next value of the series. Zeros before the first other
 // value are skipped. A value that is not finite, or of a magnitude over 1e100,
 // is an error and changes nothing.
 func (p *Predictor) Observe(value float64) error {
-	if math.IsNaN(value) || math.Abs(value) > maxMagnitude {
-		return fmt.Errorf("observe value: %v is not a figure of traffic; leave the value out if it is unknown", value)
+	if err := CheckValue(value); err != nil {
+		return err
 	}
 	s := &p.series
 	if s.waiting && value == 0 {
