@@ -1,9 +1,11 @@
 package decider
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"tidemark.dev/pkg/events"
@@ -27,12 +29,14 @@ type checkpointAt struct {
 	origin events.Origin
 }
 
-// add indexes one record.
+// add indexes one record. A decider that stops after another has taken its
+// place checkpoints what it had last, which is behind the other's.
 func (c *checkpoints) add(record events.Record) error {
 	checkpoint, err := checkpointOf(record)
 	if err != nil {
 		return err
 	}
+	covers := events.Origin{Topic: checkpoint.Topic, Partition: checkpoint.Partition, Position: checkpoint.Position}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	days := c.byKey[checkpoint.Deployment]
@@ -40,43 +44,53 @@ func (c *checkpoints) add(record events.Record) error {
 		days = map[string]checkpointAt{}
 		c.byKey[checkpoint.Deployment] = days
 	}
-	days[record.Key] = checkpointAt{
-		covers: events.Origin{Topic: checkpoint.Topic, Partition: checkpoint.Partition, Position: checkpoint.Position},
-		origin: record.Origin,
+	if known, ok := days[record.Key]; ok && samePartition(known.covers, covers) && known.covers.Position > covers.Position {
+		return nil
 	}
+	days[record.Key] = checkpointAt{covers: covers, origin: record.Origin}
 	return nil
 }
 
+func samePartition(a, b events.Origin) bool { return a.Topic == b.Topic && a.Partition == b.Partition }
+
 // before returns the newest checkpoint of a deployment that covers nothing at
-// or after an origin, and whether there is one.
-func (c *checkpoints) before(ctx context.Context, deployment string, origin events.Origin) (*model.Checkpoint, bool, error) {
+// or after an origin and is fit for use; nil if there is none.
+func (c *checkpoints) before(ctx context.Context, deployment string, origin events.Origin, fit func(*model.Checkpoint) bool) (*model.Checkpoint, error) {
 	c.mu.Lock()
-	var best checkpointAt
-	found := false
+	var candidates []checkpointAt
 	for _, at := range c.byKey[deployment] {
-		if at.covers.Topic == origin.Topic && at.covers.Partition == origin.Partition && at.covers.Position < origin.Position &&
-			(!found || at.covers.Position > best.covers.Position) {
-			best, found = at, true
+		if samePartition(at.covers, origin) && at.covers.Position < origin.Position {
+			candidates = append(candidates, at)
 		}
 	}
 	c.mu.Unlock()
-	if !found {
-		return nil, false, nil
+	slices.SortFunc(candidates, func(a, b checkpointAt) int { return cmp.Compare(b.covers.Position, a.covers.Position) })
+	for _, at := range candidates {
+		checkpoint, err := c.read(ctx, at.origin)
+		if err != nil {
+			return nil, fmt.Errorf("read checkpoint of %s at position %d: %w", deployment, at.origin.Position, err)
+		}
+		if checkpoint != nil && fit(checkpoint) {
+			return checkpoint, nil
+		}
 	}
-	at := best.origin
+	return nil, nil
+}
+
+// read reads one checkpoint; nil if compaction has removed it.
+func (c *checkpoints) read(ctx context.Context, at events.Origin) (*model.Checkpoint, error) {
 	for record, err := range c.log.Read(ctx, c.topic, events.Range{
 		From: events.Bound{Positions: map[int32]int64{at.Partition: at.Position}},
 		To:   events.Bound{Positions: map[int32]int64{at.Partition: at.Position + 1}},
 	}) {
 		if err != nil {
-			return nil, false, fmt.Errorf("read checkpoint of %s at position %d: %w", deployment, at.Position, err)
+			return nil, err
 		}
 		if record.Partition == at.Partition && record.Position == at.Position {
-			checkpoint, err := checkpointOf(record)
-			return checkpoint, err == nil, err
+			return checkpointOf(record)
 		}
 	}
-	return nil, false, nil
+	return nil, nil
 }
 
 // load reads the topic whole. What it returns follows the topic from there until

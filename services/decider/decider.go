@@ -98,7 +98,7 @@ func (d *Decider) Run(ctx context.Context, ready func()) error {
 		return nil
 	})
 	err = working.Wait()
-	d.checkpointAll(context.WithoutCancel(ctx))
+	d.checkpointAll()
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -135,6 +135,11 @@ func (d *Decider) Handle(msg *message.Message) error {
 	}
 	configured, err := d.revision(ctx, observation)
 	if err != nil {
+		return err
+	}
+	// A decision that the log did not take, however often it was tried, goes
+	// before the next one: the chain of decisions has no gap.
+	if err := d.publish(at); err != nil {
 		return err
 	}
 	decision, data, err := at.decide(event.ID, observation, configured, origin.Position)
@@ -181,20 +186,24 @@ func (d *Decider) arrive(origin events.Origin) map[string]*lane {
 func (d *Decider) restore(ctx context.Context, deployment string, origin events.Origin) (*lane, error) {
 	began := time.Now()
 	restored := &lane{position: -1}
-	checkpoint, found, err := d.checkpoints.before(ctx, deployment, origin)
+	checkpoint, err := d.checkpoints.before(ctx, deployment, origin, func(checkpoint *model.Checkpoint) bool {
+		if checkpoint.PlannerVersion != planner.Version {
+			return false
+		}
+		state, err := planner.UnmarshalState(checkpoint.State)
+		if err != nil {
+			d.logger.Warn("checkpoint cannot be read and is left out", "deployment", deployment, "position", checkpoint.Position, "error", err)
+			return false
+		}
+		restored.state = state
+		return true
+	})
 	if err != nil {
 		return nil, err
 	}
-	if found && checkpoint.PlannerVersion == planner.Version {
-		state, err := planner.UnmarshalState(checkpoint.State)
-		if err != nil {
-			d.logger.Warn("checkpoint cannot be read; the observations are folded from the start", "deployment", deployment, "position", checkpoint.Position, "error", err)
-		} else {
-			restored = &lane{
-				state: state, position: checkpoint.Position, observedAt: checkpoint.ObservedAt, revision: checkpoint.ConfigRevision,
-				observationID: events.ObservationID(deployment, checkpoint.ObservedAt),
-			}
-		}
+	if checkpoint != nil {
+		restored.position, restored.observedAt, restored.revision = checkpoint.Position, checkpoint.ObservedAt, checkpoint.ConfigRevision
+		restored.observationID = events.ObservationID(deployment, checkpoint.ObservedAt)
 	}
 	folded := 0
 	for record, err := range d.log.Read(ctx, origin.Topic, events.Range{
@@ -228,8 +237,8 @@ func (d *Decider) restore(ctx context.Context, deployment string, origin events.
 	}
 	took := time.Since(began)
 	d.metrics.restored(folded, took)
-	if folded > 0 || found {
-		d.logger.Info("state restored", "deployment", deployment, "checkpoint", found, "folded", folded, "took", took.Round(time.Millisecond))
+	if folded > 0 || checkpoint != nil {
+		d.logger.Info("state restored", "deployment", deployment, "checkpoint", checkpoint != nil, "folded", folded, "took", took.Round(time.Millisecond))
 	}
 	return restored, nil
 }
@@ -285,13 +294,13 @@ func (d *Decider) checkpoint(topic string, partition int32, deployment string, a
 
 // checkpointAll checkpoints what changed since its last checkpoint: the next
 // start then folds nothing. A failure costs that fold and no more.
-func (d *Decider) checkpointAll(ctx context.Context) {
+func (d *Decider) checkpointAll() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	topic := d.topics.Name(events.TopicObservations)
 	for number, p := range d.partitions {
 		for deployment, at := range p.lanes {
-			if at.state == nil || at.sinceCheckpoint == 0 || at.unpublished != nil || ctx.Err() != nil {
+			if at.state == nil || at.sinceCheckpoint == 0 || at.unpublished != nil {
 				continue
 			}
 			if err := d.checkpoint(topic, number, deployment, at); err != nil {

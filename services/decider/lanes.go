@@ -2,7 +2,10 @@ package decider
 
 import (
 	"fmt"
+	"runtime/debug"
 	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message/router/middleware"
 
 	"tidemark.dev/pkg/events"
 	"tidemark.dev/pkg/model"
@@ -48,8 +51,15 @@ func (l *lane) standing(id string, observedAt time.Time) standing {
 	return fresh
 }
 
-// decide moves the lane over one fresh observation and returns the decision's bytes.
-func (l *lane) decide(id string, observation *model.Observation, configured *model.DeploymentConfigured, position int64) (model.ScalingDecision, []byte, error) {
+// decide moves the lane over one fresh observation and returns the decision's
+// bytes. A panic of the planner is an error like any other: an observation that
+// cannot be decided is left out when it is handled, and when it is folded.
+func (l *lane) decide(id string, observation *model.Observation, configured *model.DeploymentConfigured, position int64) (decision model.ScalingDecision, data []byte, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = events.Permanent(fmt.Errorf("decide %s: %w", id, middleware.RecoveredPanicError{V: v, Stacktrace: string(debug.Stack())}))
+		}
+	}()
 	if l.state == nil {
 		state, err := planner.New(&configured.Spec)
 		if err != nil {
@@ -57,7 +67,7 @@ func (l *lane) decide(id string, observation *model.Observation, configured *mod
 		}
 		l.state = state
 	}
-	decision, data, err := planner.Decide(l.state, planner.Input{ObservationID: id, Observation: observation, Configured: configured})
+	decision, data, err = planner.Decide(l.state, planner.Input{ObservationID: id, Observation: observation, Configured: configured})
 	if err != nil {
 		return model.ScalingDecision{}, nil, events.Permanent(fmt.Errorf("decide %s: %w", id, err))
 	}
