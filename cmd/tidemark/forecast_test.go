@@ -148,6 +148,18 @@ func TestForecastRefuses(t *testing.T) {
 	}
 }
 
+// TestPredictorParamsAreChecked wants a deployment refused as it is read, not
+// when its first forecast is due.
+func TestPredictorParamsAreChecked(t *testing.T) {
+	file := write(t, "deployments.yaml", `deployments:
+  - name: chat
+    topology: aggregated
+    roles: {aggregated: {min_replicas: 1, max_replicas: 8}}
+    throughput: {predictor: constant, predictor_params: {window: 20}}
+`)
+	tidemark(t, "", "decide", "-f", file).wantLine(t, exitError, `deployments[0].throughput.predictor_params: parameter "window" does not apply to predictor constant, which takes log1p`)
+}
+
 // FuzzReadNumbers wants every series that is read to be one that a predictor
 // takes, and to read back from its text.
 func FuzzReadNumbers(f *testing.F) {

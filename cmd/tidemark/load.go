@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"tidemark.dev/pkg/model"
+	"tidemark.dev/pkg/model/forecast"
 	"tidemark.dev/pkg/model/perf"
 	"tidemark.dev/pkg/model/sim"
 )
@@ -49,6 +50,9 @@ func loadDeployments(stdin io.Reader, file string) ([]model.Deployment, error) {
 	for i := range specs {
 		if err := loadProfile(&specs[i], filepath.Dir(file)); err != nil {
 			return nil, fmt.Errorf("%s: deployments[%d].throughput.profile: %w", file, i, err)
+		}
+		if err := checkPredictor(&specs[i]); err != nil {
+			return nil, fmt.Errorf("%s: deployments[%d].throughput.predictor_params: %w", file, i, err)
 		}
 		if err := loadWarmup(&specs[i], filepath.Dir(file)); err != nil {
 			return nil, fmt.Errorf("%s: deployments[%d].throughput.warmup_trace: %w", file, i, err)
@@ -102,6 +106,19 @@ func loadProfile(spec *model.Deployment, dir string) error {
 	}
 	t.Samples = append(profile.Samples(spec.Topology), t.Samples...)
 	t.ProfileSource, t.Profile = provenance(t.Profile, data), ""
+	return nil
+}
+
+// checkPredictor refuses parameters that the predictor does not take, which the
+// model of a deployment does not know about.
+func checkPredictor(spec *model.Deployment) error {
+	if spec.Target != model.TargetSLA {
+		return nil // and nothing is forecast
+	}
+	params := forecast.Params{Log1p: spec.Throughput.Log1p, PredictorParams: spec.Throughput.PredictorParams}
+	if err := params.Check(forecast.Kind(spec.Throughput.Predictor), spec.Throughput.IntervalS); err != nil {
+		return oneLine(err)
+	}
 	return nil
 }
 
