@@ -14,6 +14,7 @@ import (
 
 	"tidemark.dev/pkg/events"
 	"tidemark.dev/pkg/service"
+	"tidemark.dev/services/reporter/internal/metrics"
 )
 
 // Module is the reporter as an fx module, over what service.Module provides.
@@ -28,11 +29,11 @@ func Module(config Config, summaries io.Writer) fx.Option {
 		}
 		logger = logger.With("service", "reporter")
 		r := &Reporter{
-			config: config, log: log, topics: topics, logger: logger, gauges: newGauges(), summaries: summaries, now: time.Now,
-			metrics:     events.RouterConfig{Service: "reporter", Log: log, Topics: topics, Logger: logger, Registerer: registry},
+			config: config, log: log, topics: topics, logger: logger, metrics: metrics.New(), summaries: summaries, now: time.Now,
+			router:      events.RouterConfig{Service: "reporter", Log: log, Topics: topics, Logger: logger, Registerer: registry},
 			deployments: events.NewDeploymentTable(log, topics, logger),
 		}
-		registry.MustRegister(r.gauges)
+		registry.MustRegister(r.metrics)
 		mux.HandleFunc("GET /{$}", r.servePage)
 		service.Work(lifecycle, stop, health, logger, "reporter", r)
 		return nil

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,6 +19,7 @@ import (
 
 	"tidemark.dev/pkg/events"
 	"tidemark.dev/pkg/model"
+	"tidemark.dev/services/reporter/internal/metrics"
 )
 
 // Config configures a reporter.
@@ -59,9 +61,10 @@ type Reporter struct {
 	log         events.Log
 	topics      events.Topics
 	logger      *slog.Logger
-	metrics     events.RouterConfig
-	gauges      *gauges
+	router      events.RouterConfig
+	metrics     *metrics.Projection
 	deployments *events.DeploymentTable
+	known       sync.Map // of revisionOf: the revisions that are folded
 	summaries   io.Writer
 	now         func() time.Time
 }
@@ -76,7 +79,7 @@ func (r *Reporter) Run(ctx context.Context, ready func()) error {
 	if err != nil {
 		return err
 	}
-	router, err := events.NewRouter(r.metrics)
+	router, err := events.NewRouter(r.router)
 	if err != nil {
 		return err
 	}
@@ -108,54 +111,6 @@ func (r *Reporter) announce() {
 		r.logger.Info("deployment", "deployment", configured.Deployment, "mode", configured.Spec.Mode(),
 			"revision", configured.Revision, "epoch", configured.Epoch)
 	}
-}
-
-// followed are the topics that the metrics are a projection of.
-var followed = []string{events.TopicDeployments, events.TopicObservations, events.TopicDecisions, events.TopicActuations}
-
-// load folds the recent past of each topic into the metrics. What it returns
-// follows the topics from there.
-func (r *Reporter) load(ctx context.Context) (follow []func() error, err error) {
-	for _, name := range followed {
-		topic := r.topics.Name(name)
-		since := events.Range{From: events.Bound{Time: r.now().Add(-r.config.History)}}
-		if name == events.TopicDeployments {
-			since = events.Range{}
-		}
-		next, err := r.log.Ends(ctx, topic)
-		if err != nil {
-			return nil, fmt.Errorf("find the end of %s: %w", topic, err)
-		}
-		since.To = events.Bound{Positions: next}
-		for record, err := range r.log.Read(ctx, topic, since) {
-			if err != nil {
-				return nil, fmt.Errorf("read %s: %w", topic, err)
-			}
-			r.fold(record)
-		}
-		follow = append(follow, func() error {
-			for record, err := range r.log.Follow(ctx, topic, events.Range{From: events.Bound{Positions: next}}) {
-				if err != nil {
-					return fmt.Errorf("follow %s: %w", topic, err)
-				}
-				r.fold(record)
-			}
-			return ctx.Err()
-		})
-	}
-	return follow, nil
-}
-
-func (r *Reporter) fold(record events.Record) {
-	event, err := record.Event()
-	if err == nil {
-		var fact any
-		if fact, err = event.Fact(); err == nil {
-			r.gauges.add(fact)
-			return
-		}
-	}
-	r.logger.Debug("event is left out of the metrics", "topic", record.Topic, "partition", record.Partition, "position", record.Position, "error", err)
 }
 
 // summarize prints one line for a decision. The group's position is durable, so

@@ -10,12 +10,14 @@ import (
 	"time"
 
 	"tidemark.dev/pkg/events"
+	"tidemark.dev/pkg/model"
 	"tidemark.dev/services/reporter/internal/report"
 )
 
 // ReportOptions select what a report shows.
 type ReportOptions struct {
-	// From and To bound the events by when the log took them in; zero is open.
+	// From and To bound what is shown, both included, by when it was observed and
+	// done on the deployments' clock; zero is open.
 	From, To time.Time
 	// Deployments are those shown; none means all.
 	Deployments []string
@@ -26,34 +28,68 @@ type ReportOptions struct {
 // WriteReport builds an HTML report from the log alone and returns it. Equal
 // logs and options give equal bytes.
 func WriteReport(ctx context.Context, log events.Log, topics events.Topics, options ReportOptions) ([]byte, error) {
+	data, err := buildReport(ctx, log, topics, options)
+	if err != nil {
+		return nil, err
+	}
+	var page bytes.Buffer
+	if err := report.Render(&page, data); err != nil {
+		return nil, err
+	}
+	return page.Bytes(), nil
+}
+
+// buildReport folds the log into the data of a report.
+func buildReport(ctx context.Context, log events.Log, topics events.Topics, options ReportOptions) (report.Data, error) {
 	builder := report.NewBuilder()
-	for _, name := range followed {
+	// simulated says that some deployment lives at another speed than the log:
+	// what it observed at an instant may be anywhere in the log.
+	simulated := false
+	for _, name := range reported {
 		topic := topics.Name(name)
-		window := events.Range{From: events.Bound{Time: options.From}, To: events.Bound{Time: options.To}}
-		if name == events.TopicDeployments {
-			window.From = events.Bound{}
+		var window events.Range
+		if name != events.TopicDeployments && !simulated {
+			if !options.From.IsZero() {
+				window.From.Time = options.From.Add(-slack)
+			}
+			if !options.To.IsZero() {
+				window.To.Time = options.To.Add(slack)
+			}
 		}
 		for record, err := range log.Read(ctx, topic, window) {
 			if err != nil {
-				return nil, fmt.Errorf("read %s for the report: %w", topic, err)
+				return report.Data{}, fmt.Errorf("read %s for the report: %w", topic, err)
 			}
 			event, err := record.Event()
 			if err != nil {
 				continue // It is in the dead letters, with the reason.
 			}
-			if fact, err := event.Fact(); err == nil {
+			fact, err := event.Fact()
+			if err != nil {
+				continue
+			}
+			if configured, ok := fact.(*model.DeploymentConfigured); ok {
+				simulated = simulated || configured.Spec.Source != nil && configured.Spec.Source.Simulated != nil
+			}
+			if options.shows(event, name) {
 				builder.Add(event.ID, fact)
 			}
 		}
 	}
-	var page bytes.Buffer
-	err := report.Render(&page, builder.Build(report.Options{
-		Deployments: options.Deployments, Title: options.Title, GeneratedAt: options.GeneratedAt,
-	}))
-	if err != nil {
-		return nil, fmt.Errorf("render report: %w", err)
-	}
-	return page.Bytes(), nil
+	return builder.Build(report.Options{
+		From: options.From, To: options.To, Deployments: options.Deployments, Title: options.Title, GeneratedAt: options.GeneratedAt,
+	}), nil
+}
+
+// slack is how much later than its instant a fact may be in the log, and how far
+// the clocks of services may be apart.
+const slack = time.Hour
+
+// shows reports whether an event of a topic belongs in the report. What is
+// configured belongs there always.
+func (o ReportOptions) shows(event events.Event, topic string) bool {
+	return topic == events.TopicDeployments ||
+		!(!o.From.IsZero() && event.Time.Before(o.From) || !o.To.IsZero() && event.Time.After(o.To))
 }
 
 // SaveReport writes a report to a file, whole or not at all.

@@ -8,7 +8,7 @@ import (
 
 // BenchmarkDay folds, builds and renders a day of 5 s ticks of one deployment.
 func BenchmarkDay(b *testing.B) {
-	facts := generateDay("chat-70b", 1, ticksOfDay, midnight.Add(12*time.Hour))
+	facts := day("chat-70b", 1, 12*time.Hour)
 	folded := fold(facts)
 	data := folded.Build(Options{})
 	b.Run("fold", func(b *testing.B) {

@@ -41,7 +41,8 @@ func (b *Builder) Add(id string, fact any) {
 	case *model.DeploymentConfigured:
 		b.of(f.Deployment).configured(f)
 	case *model.DeploymentRetired:
-		b.of(f.Deployment).retired = true
+		d := b.of(f.Deployment)
+		d.retired = max(d.retired, f.Revision)
 	case *model.Observation:
 		b.of(f.Deployment).observed(f)
 	case *model.ScalingDecision:
@@ -77,8 +78,9 @@ type engine struct {
 
 // deployment is all that is folded of one.
 type deployment struct {
-	name    string
-	retired bool
+	name string
+	// retired is the revision that retired it, 0 for none.
+	retired int
 	// latest is the newest configuration; settings are the parts of every
 	// revision that charts show.
 	latest   *model.DeploymentConfigured
@@ -140,7 +142,7 @@ func newDeployment(name string) *deployment {
 
 func (d *deployment) configured(f *model.DeploymentConfigured) {
 	if d.latest == nil || f.Revision >= d.latest.Revision {
-		d.latest, d.retired = f, false
+		d.latest = f
 	}
 	setting := Setting{
 		Revision: f.Revision, TTFTMs: f.Spec.SLA.TTFTMs, ITLMs: f.Spec.SLA.ITLMs,

@@ -13,6 +13,7 @@ import (
 
 	"tidemark.dev/pkg/model"
 	"tidemark.dev/services/reporter/internal/browsertest"
+	"tidemark.dev/services/reporter/internal/reporttest"
 )
 
 // save writes a page into a file and returns its address.
@@ -44,8 +45,8 @@ func rendered(t *testing.T, data Data) []byte {
 
 // twoDays are a deployment that was activated at noon and one that was not.
 func twoDays() Data {
-	facts := generateDay("chat-70b", 1, ticksOfDay, midnight.Add(12*time.Hour))
-	facts = append(facts, generateDay("code-8b", 2, ticksOfDay, midnight.Add(48*time.Hour))...)
+	facts := day("chat-70b", 1, 12*time.Hour)
+	facts = append(facts, day("code-8b", 2, 48*time.Hour)...)
 	return fold(facts).Build(Options{GeneratedAt: midnight.Add(24 * time.Hour)})
 }
 
@@ -167,9 +168,9 @@ func TestPageHostile(t *testing.T) {
 	browser := browsertest.Start(t)
 	const attack = `</script><script>hurt()</script><img src=x onerror=hurt()>"'&amp;<!--🌊\u2028` + "\u2028\u202e"
 	long := strings.Repeat("0123456789", 1000)
-	facts := generateDay(attack, 3, 400, midnight.Add(10*time.Minute))
+	facts := reporttest.Day{Name: attack, Seed: 3, Ticks: 400, Step: 5 * time.Second, ActiveAt: midnight.Add(10 * time.Minute)}.Generate()
 	for i, f := range facts {
-		switch f := f.fact.(type) {
+		switch f := f.Fact.(type) {
 		case *model.ScalingDecision:
 			f.Reasons.Load = model.Reason(attack)
 			f.Warnings = append(f.Warnings, model.Warning(attack), model.Warning(long))
@@ -184,8 +185,8 @@ func TestPageHostile(t *testing.T) {
 		case *model.ScalingApplied:
 			f.Connector = attack
 			facts = append(facts,
-				fact{attack + fmt.Sprint(i), &model.ScalingFailed{Actuation: f.Actuation, Error: attack + long, Attempt: 1}},
-				fact{attack + "r" + fmt.Sprint(i), &model.ScalingRejected{Actuation: f.Actuation, Reason: model.Rejection(attack), Detail: long}})
+				reporttest.Fact{ID: attack + fmt.Sprint(i), Fact: &model.ScalingFailed{Actuation: f.Actuation, Error: attack + long, Attempt: 1}},
+				reporttest.Fact{ID: attack + "r" + fmt.Sprint(i), Fact: &model.ScalingRejected{Actuation: f.Actuation, Reason: model.Rejection(attack), Detail: long}})
 		}
 	}
 	data := fold(facts).Build(Options{GeneratedAt: midnight, Title: attack})

@@ -1,4 +1,5 @@
-package report
+// Package reporttest makes the facts of days for the tests of what is shown.
+package reporttest
 
 import (
 	"fmt"
@@ -9,12 +10,28 @@ import (
 	"tidemark.dev/pkg/model"
 )
 
-var midnight = time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+// Midnight is when days begin.
+var Midnight = time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 
-// fact is one event as a builder takes it.
-type fact struct {
-	id   string
-	fact any
+// TicksOfDay are the ticks of 5 s of a day.
+const TicksOfDay = 17_280
+
+// Fact is one event as projections take it.
+type Fact struct {
+	ID   string
+	Fact any
+}
+
+// Day describes the day of a deployment.
+type Day struct {
+	Name string
+	Seed uint64
+	// Ticks is how often it is observed, every Step, of which every third minute
+	// or 36 steps by traffic, too.
+	Ticks int
+	Step  time.Duration
+	// ActiveAt is when it is activated; later than the day is never.
+	ActiveAt time.Time
 }
 
 func ptr[T any](v T) *T { return &v }
@@ -23,8 +40,9 @@ func pair(prefill, decode int) model.PerRole[int] {
 	return model.PerRole[int]{Prefill: &prefill, Decode: &decode}
 }
 
-func spec(name string, advisory bool) model.Deployment {
+func spec(name string, advisory bool, step, window time.Duration) model.Deployment {
 	d := model.DefaultDeployment()
+	d.Load.IntervalS, d.Throughput.IntervalS = step.Seconds(), window.Seconds()
 	d.Name, d.Advisory = name, advisory
 	role := model.RoleSpec{GPUsPerReplica: 2, MinReplicas: 1, MaxReplicas: 12, Engine: model.Engine{MaxKVTokens: 590_818}}
 	d.Roles.Set(model.Prefill, role)
@@ -33,20 +51,25 @@ func spec(name string, advisory bool) model.Deployment {
 	return d
 }
 
-// generateDay returns the facts of a deployment over ticks of 5 s from
-// midnight: diurnal load over a fleet of a fixed size that is advised until
-// activeAt and scaled from there on, with an hour of failing traffic queries,
-// minutes of stale engines, a collector that is away for 20 minutes, and
-// refused and failed actuations. Equal arguments give equal facts.
-func generateDay(name string, seed uint64, ticks int, activeAt time.Time) []fact {
-	r := rand.New(rand.NewPCG(seed, 1))
-	var out []fact
-	add := func(id string, f any) { out = append(out, fact{id, f}) }
+// Generate returns the facts of the day: diurnal load over a fleet of a fixed
+// size that is advised until ActiveAt and scaled from there on, with an hour of
+// failing traffic queries, minutes of stale engines, a collector that is away for
+// 20 minutes, and refused and failed actuations. Equal days give equal facts.
+func (d Day) Generate() []Fact {
+	name, activeAt, step := d.Name, d.ActiveAt, d.Step
+	every := 36
+	if step > time.Minute {
+		every = 3
+	}
+	window := time.Duration(every) * step
+	r := rand.New(rand.NewPCG(d.Seed, 1))
+	var out []Fact
+	add := func(id string, f any) { out = append(out, Fact{id, f}) }
 	uuid := func() string {
 		a, b := r.Uint64(), r.Uint64()
 		return fmt.Sprintf("%08x-%04x-5%03x-%04x-%012x", uint32(a>>32), uint16(a>>16), a&0xfff, uint16(b>>48), b&0xffffffffffff)
 	}
-	add("c1", &model.DeploymentConfigured{Deployment: name, Revision: 1, Spec: spec(name, true), ChangedBy: "operator", Reason: "first"})
+	add("c1", &model.DeploymentConfigured{Deployment: name, Revision: 1, Spec: spec(name, true, step, window), ChangedBy: "operator", Reason: "first"})
 	const cold = 40 * time.Second
 	type pool struct {
 		ready, desired int
@@ -63,11 +86,11 @@ func generateDay(name string, seed uint64, ticks int, activeAt time.Time) []fact
 		at time.Time
 		model.PerRole[model.Change]
 	}
-	lastStep := midnight
+	lastStep := Midnight
 	noise := 0.0
-	for i := range ticks {
-		at := midnight.Add(time.Duration(i) * 5 * time.Second)
-		hour := at.Sub(midnight).Hours()
+	for i := range d.Ticks {
+		at := Midnight.Add(time.Duration(i) * step)
+		hour := at.Sub(Midnight).Hours()
 		noise = 0.98*noise + 0.03*r.NormFloat64()
 		rate := max(0, 7+6*math.Sin((hour-9)/24*2*math.Pi)+1.2*math.Sin(hour*2.3)+3*noise)
 		if hour > 2.2 && hour < 2.6 {
@@ -78,7 +101,7 @@ func generateDay(name string, seed uint64, ticks int, activeAt time.Time) []fact
 		}
 		if !at.Before(activeAt) && epoch == 0 {
 			revision, epoch, mode = 2, 1, model.Active
-			add("c2", &model.DeploymentConfigured{Deployment: name, Revision: 2, Epoch: 1, Spec: spec(name, false), ChangedBy: "operator", Reason: "a night of good advice"})
+			add("c2", &model.DeploymentConfigured{Deployment: name, Revision: 2, Epoch: 1, Spec: spec(name, false, step, window), ChangedBy: "operator", Reason: "a night of good advice"})
 		}
 		for _, p := range pools {
 			if p.ready != p.desired && at.Sub(p.since) >= cold {
@@ -96,7 +119,7 @@ func generateDay(name string, seed uint64, ticks int, activeAt time.Time) []fact
 		if away {
 			continue
 		}
-		due := i%36 == 0
+		due := i%every == 0
 		o := &model.Observation{Deployment: name, ConfigRevision: revision, ObservedAt: at, Loops: model.Loops{Load: true, Throughput: due}}
 		o.Fleet = &model.FleetObservation{Status: model.Measured, AgeS: ptr(0.4)}
 		o.Fleet.Roles.Set(model.Prefill, model.RoleReplicas{Ready: prefill.ready, Desired: prefill.desired})
@@ -106,21 +129,21 @@ func generateDay(name string, seed uint64, ticks int, activeAt time.Time) []fact
 		itl := 12 + 22*decodeLoad + 60*max(0, decodeLoad-1.05) + r.NormFloat64()
 		trafficFailed := hour > 5 && hour < 6
 		if due {
-			t := &model.TrafficObservation{Status: model.Measured, AgeS: ptr(1.0), WindowS: 180}
+			t := &model.TrafficObservation{Status: model.Measured, AgeS: ptr(1.0), WindowS: window.Seconds()}
 			switch {
 			case trafficFailed:
 				t = &model.TrafficObservation{Status: model.Failed, Error: "query traffic: the server answered 503"}
 			case rate == 0:
 				t.Status, t.Requests = model.Idle, ptr(0.0)
 			default:
-				t.Requests = ptr(math.Round(rate * 180))
+				t.Requests = ptr(math.Round(rate * window.Seconds()))
 				t.MeanISL, t.MeanOSL, t.KVHitRate = ptr(1150+180*math.Sin(hour)), ptr(210+25*math.Cos(hour)), ptr(0.31)
 				t.MeanTTFTMs, t.P95TTFTMs = ptr(ttft), ptr(ttft*1.9)
 				t.MeanITLMs, t.P95ITLMs = ptr(itl), ptr(itl*1.5)
 			}
 			o.Traffic = t
 		}
-		enginesStale := hour > 13 && hour < 13.15
+		enginesStale := hour > 13 && hour < 13.2
 		o.Engines = &model.EnginesObservation{Status: model.Measured, AgeS: ptr(0.4)}
 		if enginesStale {
 			o.Engines = &model.EnginesObservation{Status: model.Stale, Error: "the newest sample is 42 s old"}
@@ -142,7 +165,7 @@ func generateDay(name string, seed uint64, ticks int, activeAt time.Time) []fact
 		add(uuid(), o)
 
 		d := &model.ScalingDecision{
-			Deployment: name, ConfigRevision: revision, Epoch: epoch, Mode: mode, ObservationID: out[len(out)-1].id,
+			Deployment: name, ConfigRevision: revision, Epoch: epoch, Mode: mode, ObservationID: out[len(out)-1].ID,
 			ObservedAt: at, ValidUntil: at.Add(time.Minute), Action: model.Hold, Warnings: []model.Warning{}, PlannerVersion: "1",
 			Current: pair(prefill.ready, decode.ready), Desired: pair(prefill.desired, decode.desired),
 			Reasons:  model.Reasons{Load: model.ReasonNoChange, Throughput: model.ReasonNotDue},
@@ -153,7 +176,7 @@ func generateDay(name string, seed uint64, ticks int, activeAt time.Time) []fact
 			if o.Traffic.Requests != nil {
 				d.Reasons.Throughput = model.ReasonSetLowerBound
 				plan = &model.Forecast{Predictor: "arima", RPS: rate * (1 + 0.07*r.NormFloat64()), ISL: 1160, OSL: 209, KVHitRate: ptr(0.3)}
-				plan.Requests = plan.RPS * 180
+				plan.Requests = plan.RPS * window.Seconds()
 				capacity = model.Capacity{PrefillRPS: ptr(3.9), DecodeRPS: ptr(2.2)}
 				floors = pair(max(1, int(math.Ceil(plan.RPS/3.9))), max(1, int(math.Ceil(plan.RPS/2.2))))
 			} else {
@@ -229,13 +252,3 @@ func generateDay(name string, seed uint64, ticks int, activeAt time.Time) []fact
 	}
 	return out
 }
-
-func fold(facts []fact) *Builder {
-	b := NewBuilder()
-	for _, f := range facts {
-		b.Add(f.id, f.fact)
-	}
-	return b
-}
-
-const ticksOfDay = 17_280
