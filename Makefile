@@ -1,7 +1,7 @@
 # What is done to the tree, by one name each. On a machine with Go, Node.js and
 # make, every target installs what else it needs: tools into .cache, packages of
-# the front end into its node_modules, and Chromium, where this may be done,
-# from the system's packages.
+# the front end into its node_modules, and Chromium and Prometheus, where this
+# may be done, from the system's packages.
 
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -85,7 +85,7 @@ race: $(gotestsum) ## Run Go's tests RACECOUNT times (3) in random order, to mee
 	$(gotestsum) --format pkgname -- -race -count=$(or $(RACECOUNT),3) -shuffle=on -timeout 60m work
 
 .PHONY: e2e
-e2e: web build browser $(gotestsum) ## Run the suites under the build tag e2e: the real parts, across processes
+e2e: web build browser prometheus $(gotestsum) ## Run the suites under the build tag e2e: the real parts, across processes
 	@mkdir -p out
 	$(call GOTEST,out/e2e.json) -tags e2e $(e2e_packages)
 
@@ -102,6 +102,10 @@ bench: $(benchstat) ## Run every benchmark COUNT times (6) into out/bench.txt (O
 .PHONY: browser
 browser: ## Find Chromium for the tests of pages, or install it
 	@tools/browser
+
+.PHONY: prometheus
+prometheus: ## Find a Prometheus server for the tests of its source, or install it
+	@tools/prometheus
 
 ## Keep in shape
 

@@ -156,11 +156,6 @@ type Behavior struct {
 	DecisionTTLS float64 `json:"decision_ttl_s"`
 }
 
-// Source says where observations come from: exactly one is set.
-type Source struct {
-	Simulated *SimulatedSource `json:"simulated,omitempty"`
-}
-
 // Actuator says what carries decisions out: exactly one is set.
 type Actuator struct {
 	Simulated *SimulatedActuator `json:"simulated,omitempty"`

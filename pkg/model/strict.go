@@ -131,6 +131,8 @@ func (d *strict) value(node *yaml.Node, path string, out reflect.Value) {
 		d.mapping(node, path, out)
 	case out.Kind() == reflect.Slice:
 		d.sequence(node, path, out)
+	case out.Kind() == reflect.Map:
+		d.dictionary(node, path, out)
 	default:
 		d.scalar(node, path, out)
 	}
@@ -170,6 +172,26 @@ func (d *strict) sequence(node *yaml.Node, path string, out reflect.Value) {
 	out.Set(reflect.MakeSlice(out.Type(), len(node.Content), len(node.Content)))
 	for i, item := range node.Content {
 		d.value(item, fmt.Sprintf("%s[%d]", path, i), out.Index(i))
+	}
+}
+
+// dictionary reads a mapping whose keys are free.
+func (d *strict) dictionary(node *yaml.Node, path string, out reflect.Value) {
+	if node.Kind != yaml.MappingNode {
+		d.report(node, path, "want keys and values, have %s", describe(node))
+		return
+	}
+	out.Set(reflect.MakeMap(out.Type()))
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key := reflect.ValueOf(node.Content[i].Value)
+		at := join(path, key.String())
+		if out.MapIndex(key).IsValid() {
+			d.report(node.Content[i], at, "is given twice")
+			continue
+		}
+		value := reflect.New(out.Type().Elem()).Elem()
+		d.value(node.Content[i+1], at, value)
+		out.SetMapIndex(key, value)
 	}
 }
 

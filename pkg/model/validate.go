@@ -207,18 +207,8 @@ func (d *Deployment) checkThroughput(c *checks) {
 
 // checkShells checks the settings of the services around the core.
 func (d *Deployment) checkShells(c *checks) {
-	if d.Source != nil && d.Source.Simulated != nil {
-		s := d.Source.Simulated
-		c.positive("source.simulated.speed", s.Speed)
-		c.positive("source.simulated.rate_multiplier", s.RateMultiplier)
-		c.atLeast("source.simulated.cold_start_s", s.ColdStartS, 0)
-		c.atLeast("source.simulated.generator.duration_s", s.Generator.DurationS, 0)
-		c.atLeast("source.simulated.generator.mean_rps", s.Generator.MeanRPS, 0)
-		for _, role := range AllRoles {
-			if n, given := s.Replicas.Get(role); given && n < 0 {
-				c.fail("source.simulated.replicas."+string(role), "is %d, want at least 0", n)
-			}
-		}
+	if d.Source != nil {
+		d.checkSource(c)
 	}
 	if d.Actuator != nil && d.Actuator.Simulated != nil && (d.Source == nil || d.Source.Simulated == nil) {
 		c.fail("actuator.simulated", "needs source.simulated: it scales the simulated fleet")

@@ -14,6 +14,7 @@ type metrics struct {
 	evidence     *prometheus.CounterVec
 	skipped      *prometheus.CounterVec
 	unpublished  prometheus.Counter
+	queries      *prometheus.CounterVec
 }
 
 func newMetrics(registerer prometheus.Registerer) *metrics {
@@ -34,6 +35,9 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		unpublished: factory.NewCounter(prometheus.CounterOpts{
 			Name: "tidemark_collector_unpublished_observations_total", Help: "Observations that the log did not take.",
 		}),
+		queries: factory.NewCounterVec(prometheus.CounterOpts{
+			Name: "tidemark_collector_failed_queries_total", Help: "Queries of single figures that failed, so that the figure was left out.",
+		}, []string{"deployment", "query"}),
 	}
 }
 
@@ -48,4 +52,9 @@ func (m *metrics) observed(observation *model.Observation) {
 	if e := observation.Engines; e != nil {
 		m.evidence.WithLabelValues("engines", string(e.Status)).Inc()
 	}
+}
+
+// queryFailed returns the function that counts a deployment's failed queries.
+func (m *metrics) queryFailed(deployment string) func(query string) {
+	return func(query string) { m.queries.WithLabelValues(deployment, query).Inc() }
 }

@@ -12,6 +12,7 @@ import (
 	"tidemark.dev/pkg/events"
 	"tidemark.dev/pkg/model"
 	"tidemark.dev/pkg/service"
+	"tidemark.dev/services/collector/internal/live"
 	"tidemark.dev/services/collector/internal/simulated"
 )
 
@@ -28,12 +29,16 @@ func Module(config Config) fx.Option {
 
 // New returns a collector on a log.
 func New(config Config, log events.Log, topics events.Topics, logger *slog.Logger, registerer prometheus.Registerer) *Collector {
+	metrics := newMetrics(registerer)
 	return &Collector{
-		config: config, log: log, topics: topics, logger: logger, metrics: newMetrics(registerer),
+		config: config, log: log, topics: topics, logger: logger, metrics: metrics,
 		deployments: events.NewDeploymentTable(log, topics, logger), watches: map[string]*watch{},
 		open: func(ctx context.Context, configured *model.DeploymentConfigured) (fleetSource, error) {
-			if configured.Spec.Source.Simulated != nil {
+			switch {
+			case configured.Spec.Source.Simulated != nil:
 				return simulated.Open(ctx, log, topics, configured, logger)
+			case configured.Spec.Source.Real():
+				return live.Open(configured, logger, metrics.queryFailed(configured.Deployment)), nil
 			}
 			return nil, fmt.Errorf("deployment %s names no source under the key source", configured.Deployment)
 		},

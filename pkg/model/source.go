@@ -1,0 +1,263 @@
+package model
+
+import (
+	"maps"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Source says where observations come from: Simulated alone, or any of the
+// others together. What has no source is not in the observation.
+type Source struct {
+	Simulated *SimulatedSource `json:"simulated,omitempty"`
+	// Prometheus measures the traffic.
+	Prometheus *PrometheusSource `json:"prometheus,omitempty"`
+}
+
+// Real reports whether the source is anything but a simulation.
+func (s *Source) Real() bool { return s.Prometheus != nil }
+
+// Preset names the families of metrics that a server exports.
+type Preset string
+
+// The presets.
+const (
+	// PresetDynamo is the frontend of NVIDIA Dynamo.
+	PresetDynamo Preset = "dynamo"
+	// PresetDynamoRouter is the KV router of NVIDIA Dynamo.
+	PresetDynamoRouter Preset = "dynamo-router"
+	// PresetVLLM is the server of vLLM.
+	PresetVLLM Preset = "vllm"
+	// PresetSGLang is the server of SGLang.
+	PresetSGLang Preset = "sglang"
+	// PresetTRTLLM is the server of TensorRT-LLM.
+	PresetTRTLLM Preset = "trtllm"
+	// PresetCustom is nothing but queries of the deployment's own.
+	PresetCustom Preset = "custom"
+)
+
+// PrometheusSource measures the traffic of a deployment by the HTTP API of
+// Prometheus, or of anything that speaks it.
+type PrometheusSource struct {
+	// URL is the server's base address.
+	URL string `json:"url"`
+	// Preset names the metrics that are read.
+	Preset Preset `json:"preset"`
+	// Model and Namespace are the values of the preset's labels for them.
+	Model     string `json:"model,omitzero"`
+	Namespace string `json:"namespace,omitzero"`
+	// Labels are further labels that the deployment's series have.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Queries measure single figures in place of the preset's metrics.
+	Queries PrometheusQueries `json:"queries,omitzero"`
+	// MaxAgeS is the age above which the newest sample is stale.
+	MaxAgeS float64 `json:"max_age_s"`
+	// TimeoutS bounds each query.
+	TimeoutS float64    `json:"timeout_s"`
+	HTTP     HTTPClient `json:"http,omitzero"`
+}
+
+// PrometheusQueries are PromQL expressions that give one number each. In them
+// $selector stands for the deployment's label matchers and $window for the
+// length of the window, such as 180s. Each must hold $selector, so that no
+// query sees the series of another deployment.
+type PrometheusQueries struct {
+	// Requests counts the requests of the window.
+	Requests      string `json:"requests,omitzero"`
+	MeanISL       string `json:"mean_isl,omitzero"`
+	MeanOSL       string `json:"mean_osl,omitzero"`
+	KVHitRate     string `json:"kv_hit_rate,omitzero"`
+	MeanTTFTS     string `json:"mean_ttft_s,omitzero"`
+	P95TTFTS      string `json:"p95_ttft_s,omitzero"`
+	MeanITLS      string `json:"mean_itl_s,omitzero"`
+	P95ITLS       string `json:"p95_itl_s,omitzero"`
+	MeanDurationS string `json:"mean_duration_s,omitzero"`
+}
+
+// Named returns the queries that are given, by their keys.
+func (q *PrometheusQueries) Named() map[string]string {
+	named := map[string]string{
+		"requests": q.Requests, "mean_isl": q.MeanISL, "mean_osl": q.MeanOSL, "kv_hit_rate": q.KVHitRate,
+		"mean_ttft_s": q.MeanTTFTS, "p95_ttft_s": q.P95TTFTS, "mean_itl_s": q.MeanITLS, "p95_itl_s": q.P95ITLS,
+		"mean_duration_s": q.MeanDurationS,
+	}
+	maps.DeleteFunc(named, func(_, query string) bool { return query == "" })
+	return named
+}
+
+// HTTPClient says how a source is reached. It holds no secret, since every
+// revision of a configuration is in the log: secrets stand in files on the
+// collector's machine, which are read again when they change.
+type HTTPClient struct {
+	BearerTokenFile string     `json:"bearer_token_file,omitzero"`
+	Basic           *BasicAuth `json:"basic,omitempty"`
+	// Headers are sent with each request, HeaderFiles with values from files.
+	Headers     map[string]string `json:"headers,omitempty"`
+	HeaderFiles map[string]string `json:"header_files,omitempty"`
+	TLS         ClientTLS         `json:"tls,omitzero"`
+	// AllowCredentialsOverHTTP lets credentials travel unencrypted.
+	AllowCredentialsOverHTTP bool `json:"allow_credentials_over_http,omitzero"`
+}
+
+// BasicAuth is a user name and the file of its password.
+type BasicAuth struct {
+	Username     string `json:"username"`
+	PasswordFile string `json:"password_file"`
+}
+
+// ClientTLS says whom to trust, and as whom to come. Without CAFile the
+// system's authorities are trusted.
+type ClientTLS struct {
+	CAFile     string `json:"ca_file,omitzero"`
+	CertFile   string `json:"cert_file,omitzero"`
+	KeyFile    string `json:"key_file,omitzero"`
+	ServerName string `json:"server_name,omitzero"`
+	// InsecureSkipVerify trusts anyone.
+	InsecureSkipVerify bool `json:"insecure_skip_verify,omitzero"`
+}
+
+// Credentials reports whether anything secret would be sent.
+func (h *HTTPClient) Credentials() bool {
+	return h.BearerTokenFile != "" || h.Basic != nil || len(h.HeaderFiles) > 0
+}
+
+func (p *PrometheusSource) setDefaults() { p.MaxAgeS, p.TimeoutS = 60, 4 }
+
+// labelPattern is what a label of Prometheus is named.
+var labelPattern = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
+
+// headerPattern is the token of which RFC 9110 makes header names.
+var headerPattern = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+
+// checkSource checks where observations come from.
+func (d *Deployment) checkSource(c *checks) {
+	s := d.Source
+	switch {
+	case s.Simulated == nil && !s.Real():
+		c.fail("source", "names nothing; want simulated, or any of prometheus")
+	case s.Simulated != nil && s.Real():
+		c.fail("source.simulated", "stands beside a real source; a fleet is simulated or it is real")
+	}
+	if s.Simulated != nil {
+		s.Simulated.check(c)
+	}
+	if s.Prometheus != nil {
+		s.Prometheus.check(c)
+	}
+}
+
+func (s *SimulatedSource) check(c *checks) {
+	c.positive("source.simulated.speed", s.Speed)
+	c.positive("source.simulated.rate_multiplier", s.RateMultiplier)
+	c.atLeast("source.simulated.cold_start_s", s.ColdStartS, 0)
+	c.atLeast("source.simulated.generator.duration_s", s.Generator.DurationS, 0)
+	c.atLeast("source.simulated.generator.mean_rps", s.Generator.MeanRPS, 0)
+	for _, role := range AllRoles {
+		if n, given := s.Replicas.Get(role); given && n < 0 {
+			c.fail("source.simulated.replicas."+string(role), "is %d, want at least 0", n)
+		}
+	}
+}
+
+func (p *PrometheusSource) check(c *checks) {
+	const at = "source.prometheus"
+	p.HTTP.check(c, at, p.URL)
+	known := c.oneOf(at+".preset", string(p.Preset), string(PresetDynamo), string(PresetDynamoRouter),
+		string(PresetVLLM), string(PresetSGLang), string(PresetTRTLLM), string(PresetCustom))
+	switch {
+	case p.Preset == PresetDynamoRouter && p.Namespace == "":
+		c.fail(at+".namespace", "is missing; the router's metrics are told apart by dynamo_namespace")
+	case p.Preset == PresetDynamoRouter && p.Model != "":
+		c.fail(at+".model", "is given, and the router's metrics carry no model; leave it out")
+	case p.Preset == PresetCustom && (p.Model != "" || p.Namespace != ""):
+		c.fail(at+".labels", "is where preset custom finds its labels: which labels hold model and namespace is not known")
+	case p.Preset == PresetCustom && len(p.Labels) == 0:
+		c.fail(at+".labels", "is missing; without it the queries would see every deployment's series")
+	case known && p.Preset != PresetCustom && p.Preset != PresetDynamoRouter && p.Model == "":
+		c.fail(at+".model", "is missing; without it the series of every model would be read")
+	}
+	for _, label := range slices.Sorted(maps.Keys(p.Labels)) {
+		if !labelPattern.MatchString(label) || strings.HasPrefix(label, "__") {
+			c.fail(at+".labels."+label, "is not the name of a label: want letters, digits and underscores, not starting with a digit or with two underscores")
+		}
+	}
+	queries := p.Queries.Named()
+	for _, name := range slices.Sorted(maps.Keys(queries)) {
+		if !strings.Contains(queries[name], "$selector") {
+			c.fail(at+".queries."+name, "lacks $selector, so that it would see the series of other deployments; write metric{$selector}")
+		}
+	}
+	if p.Preset == PresetCustom {
+		for _, name := range [...]string{"requests", "mean_isl", "mean_osl"} {
+			if queries[name] == "" {
+				c.fail(at+".queries."+name, "is missing; preset custom needs requests, mean_isl and mean_osl")
+			}
+		}
+	}
+	c.positive(at+".max_age_s", p.MaxAgeS)
+	c.positive(at+".timeout_s", p.TimeoutS)
+}
+
+// check checks how a server is reached.
+func (h *HTTPClient) check(c *checks, at, address string) {
+	u, err := url.Parse(address)
+	switch {
+	case address == "":
+		c.fail(at+".url", "is missing; want an address such as http://prometheus:9090")
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		c.fail(at+".url", "is %q, want an address such as http://prometheus:9090", redactURL(address))
+	case u.User != nil:
+		c.fail(at+".url", "holds credentials, and every revision is in the log; write http.basic with a password_file")
+	case u.RawQuery != "" || u.Fragment != "":
+		c.fail(at+".url", "has a query or a fragment; want the base address alone")
+	case u.Scheme == "http" && h.Credentials() && !h.AllowCredentialsOverHTTP:
+		c.fail(at+".http", "would send credentials unencrypted to %s; use https, or allow it by allow_credentials_over_http: true", u.Host)
+	}
+	h.checkSettings(c, at+".http")
+}
+
+// checkSettings checks what is independent of the address.
+func (h *HTTPClient) checkSettings(c *checks, at string) {
+	if h.BearerTokenFile != "" && h.Basic != nil {
+		c.fail(at+".basic", "stands beside bearer_token_file; a request carries one Authorization")
+	}
+	if h.Basic != nil && (h.Basic.Username == "" || h.Basic.PasswordFile == "") {
+		c.fail(at+".basic", "needs username and password_file")
+	}
+	if (h.TLS.CertFile == "") != (h.TLS.KeyFile == "") {
+		c.fail(at+".tls", "needs cert_file and key_file together")
+	}
+	for _, name := range slices.Sorted(maps.Keys(h.Headers)) {
+		switch {
+		case !headerPattern.MatchString(name) || strings.ContainsAny(h.Headers[name], "\r\n\x00"):
+			c.fail(at+".headers."+name, "is not a header that can be sent")
+		case secretHeader(name):
+			c.fail(at+".headers."+name, "looks like a secret, and every revision is in the log; write header_files")
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(h.HeaderFiles)) {
+		switch {
+		case !headerPattern.MatchString(name) || h.HeaderFiles[name] == "":
+			c.fail(at+".header_files."+name, "is not a header with the name of a file")
+		case strings.EqualFold(name, "Authorization"):
+			c.fail(at+".header_files."+name, "is set by bearer_token_file or basic")
+		}
+	}
+}
+
+// secretHeader reports whether a header carries a secret by its name.
+func secretHeader(name string) bool {
+	name = strings.ToLower(name)
+	return slices.ContainsFunc([]string{"authorization", "cookie", "token", "secret", "password", "api-key", "apikey"},
+		func(mark string) bool { return strings.Contains(name, mark) })
+}
+
+// redactURL returns an address as it may be shown.
+func redactURL(address string) string {
+	if _, host, found := strings.Cut(address, "@"); found {
+		return "...@" + host
+	}
+	return address
+}
