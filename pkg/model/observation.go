@@ -220,9 +220,16 @@ func (v *figures) traffic(t *TrafficObservation) {
 		name  string
 		value *float64
 	}{
-		{"age_s", t.AgeS}, {"requests", t.Requests}, {"mean_isl", t.MeanISL}, {"mean_osl", t.MeanOSL},
-		{"kv_hit_rate", t.KVHitRate}, {"mean_ttft_ms", t.MeanTTFTMs}, {"p95_ttft_ms", t.P95TTFTMs},
-		{"mean_itl_ms", t.MeanITLMs}, {"p95_itl_ms", t.P95ITLMs}, {"mean_duration_s", t.MeanDurationS},
+		{"age_s", t.AgeS},
+		{"requests", t.Requests},
+		{"mean_isl", t.MeanISL},
+		{"mean_osl", t.MeanOSL},
+		{"kv_hit_rate", t.KVHitRate},
+		{"mean_ttft_ms", t.MeanTTFTMs},
+		{"p95_ttft_ms", t.P95TTFTMs},
+		{"mean_itl_ms", t.MeanITLMs},
+		{"p95_itl_ms", t.P95ITLMs},
+		{"mean_duration_s", t.MeanDurationS},
 	} {
 		if f.value != nil {
 			v.notNegative("traffic."+f.name, f.value)

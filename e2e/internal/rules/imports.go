@@ -52,7 +52,7 @@ const (
 
 var (
 	coreMayImport      = []string{"gonum.org/v1/gonum", "go.yaml.in/yaml/v3", core}
-	coreTestsMayImport = []string{"pgregory.net/rapid", "github.com/google/go-cmp"}
+	coreTestsMayImport = []string{"pgregory.net/rapid", "github.com/google/go-cmp", "github.com/cockroachdb/datadriven"}
 
 	kafkaClients = []string{
 		"github.com/IBM/sarama",

@@ -56,13 +56,13 @@ func (m *Aggregated) EstimatesTTFT() bool {
 // beside kvTokens that decode. EstimatesTTFT must hold.
 func (m *Aggregated) TTFTMs(queuedTokens int, hit float64, kvTokens int) float64 {
 	total := (float64(queuedTokens) + m.isl.mean()) * (1 - hit)
-	return msPerS * passes(total, m.settings.Engine.MaxNumBatchedTokens, func(tokens float64) float64 { return m.line.at(tokens, float64(kvTokens)) })
+	return msPerS * passes(total, m.settings.Engine.MaxNumBatchedTokens, func(tokens float64) float64 { return m.wall(tokens, float64(kvTokens)) })
 }
 
 // ITLMs returns the inter-token latency, in ms, once a request of average
 // length has joined kvTokens, beside the average prefill. Ready must hold.
 func (m *Aggregated) ITLMs(kvTokens int) float64 {
-	return msPerS * m.line.at(m.prefill.mean(), float64(kvTokens)+m.length.mean())
+	return msPerS * m.wall(m.prefill.mean(), float64(kvTokens)+m.length.mean())
 }
 
 // unknownKVBatch is the batch that an aggregated engine is believed to hold
@@ -89,7 +89,7 @@ func (m *Aggregated) Rate(ttftMs, itlMs, isl, osl, hit float64) (float64, Reach)
 	try := func(batch int) (wall float64, within Reach) {
 		prefill := min(float64(batch)*isl*(1-hit)/max(1, osl), float64(budget))
 		kv := float64(batch) * context
-		wall = m.line.at(prefill, kv)
+		wall = m.wall(prefill, kv)
 		return wall, Reach{TTFT: m.TTFTMs(whole(prefill), hit, whole(kv)) <= ttftMs, ITL: msPerS*wall <= itlMs}
 	}
 	wall, first := try(1)

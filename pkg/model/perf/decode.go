@@ -47,7 +47,7 @@ func (m *Decode) Observe(s *model.EngineSample) {
 // ITLMs returns the inter-token latency, in ms, once a request of average
 // length has joined kvTokens of scheduled and queued KV. Ready must hold.
 func (m *Decode) ITLMs(kvTokens int) float64 {
-	return msPerS * m.line.at(m.requests.mean()+1, float64(kvTokens)+m.length.mean())
+	return msPerS * m.wall(m.requests.mean()+1, float64(kvTokens)+m.length.mean())
 }
 
 // unknownKVRequests is the batch that a decode engine is believed to hold while
@@ -64,7 +64,7 @@ func (m *Decode) Rate(itlMs, isl, osl float64) (rps float64, reachable bool) {
 	if !m.Ready() || !(context > 0) || !(osl >= minTokens) {
 		return 0, true
 	}
-	wall := func(batch int) float64 { return m.line.at(float64(batch), float64(batch)*context) }
+	wall := func(batch int) float64 { return m.wall(float64(batch), float64(batch)*context) }
 	if msPerS*wall(1) > itlMs {
 		return 1 / (osl * wall(1)), false
 	}

@@ -44,7 +44,7 @@ func (m *Prefill) Estimates() bool { return m.settings.Engine.MaxNumBatchedToken
 // Estimates must hold.
 func (m *Prefill) TTFTMs(queuedTokens int, hit float64) float64 {
 	total := (float64(queuedTokens) + m.isl.mean()) * (1 - hit)
-	return msPerS * passes(total, m.settings.Engine.MaxNumBatchedTokens, func(tokens float64) float64 { return m.line.at(tokens, 0) })
+	return msPerS * passes(total, m.settings.Engine.MaxNumBatchedTokens, func(tokens float64) float64 { return m.wall(tokens, 0) })
 }
 
 // Rate returns the requests per second that one engine serves at a mean prompt
@@ -57,9 +57,9 @@ func (m *Prefill) Rate(isl float64) (rps, ttftMs float64) {
 	wall := 0.0
 	if chunk := m.settings.Engine.MaxNumBatchedTokens; chunk > 0 && isl > float64(chunk) {
 		before := math.Ceil(isl/float64(chunk)) - 1
-		wall = float64(before*m.line.at(float64(chunk), 0)) + m.line.at(isl-before*float64(chunk), 0)
+		wall = float64(before*m.wall(float64(chunk), 0)) + m.wall(isl-before*float64(chunk), 0)
 	} else {
-		wall = m.line.at(isl, 0)
+		wall = m.wall(isl, 0)
 	}
 	return 1 / wall, msPerS * wall
 }

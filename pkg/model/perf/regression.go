@@ -66,6 +66,12 @@ func (r *regression) Ready() bool {
 	return r.fitted
 }
 
+// wall returns the predicted duration of an iteration in seconds. Ready must hold.
+func (r *regression) wall(x0, x1 float64) float64 {
+	r.Ready()
+	return r.line.at(x0, x1)
+}
+
 // msPerS converts seconds to milliseconds.
 const msPerS = 1000
 

@@ -15,6 +15,7 @@ func (d *decision) slaJudge(r *roleDecision, loads []engineLoad) (judge, model.R
 		if m.prefill.Estimates() {
 			j := prefillJudge{loads: loads, model: m.prefill, limitMs: sla.TTFTMs, margin: margin, hitRate: d.state.hitRate()}
 			showMost(&d.out.Estimates.TTFTMs, loads, func(l engineLoad) float64 { return j.ttftMs(l, 1) })
+			d.warnOfLoneRequest(j.model.TTFTMs(0, j.hitRate))
 			return j, ""
 		}
 	case model.Decode:
@@ -28,12 +29,21 @@ func (d *decision) slaJudge(r *roleDecision, loads []engineLoad) (judge, model.R
 			j := aggregatedJudge{loads: loads, model: m.aggregated, sla: sla, margin: margin, maxKV: r.spec.Engine.MaxKVTokens, hitRate: d.state.hitRate()}
 			if m.aggregated.EstimatesTTFT() {
 				showMost(&d.out.Estimates.TTFTMs, loads, func(l engineLoad) float64 { return j.ttftMs(l, 1) })
+				d.warnOfLoneRequest(j.model.TTFTMs(0, j.hitRate, 0))
 			}
 			showMost(&d.out.Estimates.ITLMs, loads, func(l engineLoad) float64 { return j.model.ITLMs(l.kv()) })
 			return j, ""
 		}
 	}
 	return nil, model.ReasonInsufficientData
+}
+
+// warnOfLoneRequest warns of an SLA that a request alone on an engine breaks:
+// more replicas are asked for, and do not help.
+func (d *decision) warnOfLoneRequest(ttftMs float64) {
+	if ttftMs > d.spec.SLA.TTFTMs {
+		d.warn(model.WarningTTFTUnreachable)
+	}
 }
 
 // kv returns the KV tokens that decode, those of queued requests included.
