@@ -18,6 +18,7 @@ const (
 	TypeDeploymentRetired    = "dev.tidemark.deployment-retired.v1"
 	TypeObservation          = "dev.tidemark.observation.v1"
 	TypeScalingDecision      = "dev.tidemark.scaling-decision.v1"
+	TypeScalingStarted       = "dev.tidemark.scaling-started.v1"
 	TypeScalingApplied       = "dev.tidemark.scaling-applied.v1"
 	TypeScalingRejected      = "dev.tidemark.scaling-rejected.v1"
 	TypeScalingFailed        = "dev.tidemark.scaling-failed.v1"
@@ -54,6 +55,9 @@ var production = newCatalogue(
 			err: errors.Join(required("deployment", f.Deployment), required("observation_id", f.ObservationID),
 				required("planner_version", f.PlannerVersion), given("observed_at", f.ObservedAt)),
 		}
+	}),
+	define(TypeScalingStarted, TopicActuations, func(f *model.ScalingStarted) identity {
+		return actuation("scaling-started", &f.Actuation, 0)
 	}),
 	define(TypeScalingApplied, TopicActuations, func(f *model.ScalingApplied) identity {
 		return actuation("scaling-applied", &f.Actuation, 0)

@@ -129,6 +129,7 @@ func everyEvent() map[string]sealed {
 			Reasons: model.Reasons{Load: model.ReasonNoFleetData, Throughput: model.ReasonDisabled}, Chain: []model.ChainEntry{},
 			Evidence: model.DecisionEvidence{Fleet: model.Failed}, Warnings: []model.Warning{model.WarningStateReset}, PlannerVersion: "1",
 		}, events.About{Source: "/tidemark/decider", CausationID: events.ObservationID("chat-8b", observedAt)}},
+		"scaling-started/v1/started": {&model.ScalingStarted{Actuation: done}, actuator},
 		"scaling-applied/v1/applied": {&model.ScalingApplied{Actuation: done}, actuator},
 		"scaling-rejected/v1/expired": {&model.ScalingRejected{
 			Actuation: none, Reason: model.RejectedExpired, Detail: "valid until 20:01:05, and it is 20:04:31",

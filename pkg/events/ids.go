@@ -35,9 +35,9 @@ func RevisionID(deployment string, revision int) string {
 	return deterministic("revision", deployment, strconv.Itoa(revision))
 }
 
-// ActuationID identifies an outcome of a decision: scaling-applied,
-// scaling-rejected, scaling-failed or scaling-settled. Attempts count from 1;
-// outcomes that come once have attempt 0.
+// ActuationID identifies what became of a decision: scaling-started,
+// scaling-applied, scaling-rejected, scaling-failed or scaling-settled. Attempts
+// count from 1; what comes once has attempt 0.
 func ActuationID(outcome, decisionID string, attempt int) string {
 	return deterministic(outcome, decisionID, strconv.Itoa(attempt))
 }

@@ -13,6 +13,8 @@ const (
 	RejectedStaleEpoch Rejection = "stale_epoch"
 	// RejectedExpired: the decision's valid_until has passed.
 	RejectedExpired Rejection = "expired"
+	// RejectedNotYetValid: the decision is of an instant that has not come.
+	RejectedNotYetValid Rejection = "not_yet_valid"
 	// RejectedSuperseded: a newer decision was handled already.
 	RejectedSuperseded Rejection = "superseded"
 	// RejectedDrift: the fleet is not where the decision saw it.
@@ -43,6 +45,11 @@ type Actuation struct {
 	Connector  string          `json:"connector"`
 	Roles      PerRole[Change] `json:"roles,omitzero"`
 }
+
+// ScalingStarted records that an actuator is about to write. It is in the log
+// before the first write, so that an actuator that is behind the times learns
+// that it is, and what was begun and never finished can be told.
+type ScalingStarted struct{ Actuation }
 
 // ScalingApplied records that the replicas were set and verified.
 type ScalingApplied struct{ Actuation }

@@ -4,14 +4,18 @@
 // While no deployment is active the actuator is not subscribed to decisions at
 // all. While some are, every decision passes the gate: the deployment is active
 // in the actuator's own view of the log and in the decision, the epoch is the
-// present one, the decision has not expired and none newer was handled. What
-// it did, and what it refused, is in the log before the decision is acknowledged.
+// present one, the decision has not expired and none newer was begun. The gate
+// is asked again right before each write, by the log as it is then. That
+// something will be written is in the log before it is; what was done, and what
+// was refused, before the decision is acknowledged.
 package actuator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -19,10 +23,15 @@ import (
 
 	"tidemark.dev/pkg/events"
 	"tidemark.dev/pkg/model"
+	"tidemark.dev/services/actuator/internal/connector"
 )
 
 // Source is the source of the actuator's events.
 const Source = "/tidemark/actuator"
+
+// stopGrace is how long work goes on after its message's subscription ended. It
+// stays below the time that the log waits for messages in hand.
+const stopGrace = 2 * time.Second
 
 // Config configures an actuator.
 type Config struct {
@@ -32,15 +41,21 @@ type Config struct {
 	// SettleDeadline is how long, on the deployment's clock, a change may take
 	// before it is recorded as failed.
 	SettleDeadline time.Duration
-	// RevisionWait bounds the wait for a configuration revision that a
-	// decision names and the actuator has not seen yet.
-	RevisionWait time.Duration
+	// ViewTimeout bounds the reading of the log up to its end, without which
+	// nothing is acted on.
+	ViewTimeout time.Duration
+	// ApplyTimeout bounds the work on one decision. It stays below the time
+	// after which a consumer group takes a member that handles nothing for dead.
+	ApplyTimeout time.Duration
 }
 
 // DefaultConfig returns the configuration of an actuator that is told nothing.
 // The deadline is twice what the slowest cold starts of large models take.
 func DefaultConfig() Config {
-	return Config{SettleEvery: time.Second, SettleDeadline: 30 * time.Minute, RevisionWait: 10 * time.Second}
+	return Config{
+		SettleEvery: time.Second, SettleDeadline: 30 * time.Minute,
+		ViewTimeout: 10 * time.Second, ApplyTimeout: 45 * time.Second,
+	}
 }
 
 // Actuator carries decisions out.
@@ -52,7 +67,7 @@ type Actuator struct {
 	metrics     *metrics
 	deployments *events.DeploymentTable
 	ledger      *ledger
-	connectors  func(*model.Deployment) (Connector, error)
+	connectors  func(*model.Deployment) (connector.Connector, error)
 	now         func() time.Time
 }
 
@@ -61,47 +76,15 @@ func (a *Actuator) Run(ctx context.Context, ready func()) error {
 	if err := a.deployments.Start(ctx); err != nil {
 		return err
 	}
-	follow, err := a.load(ctx)
-	if err != nil {
+	if err := a.ledger.catchUp(ctx); err != nil {
 		return err
 	}
 	working, ctx := errgroup.WithContext(ctx)
-	working.Go(follow)
+	working.Go(func() error { return a.ledger.follow(ctx) })
 	working.Go(func() error { return a.settle(ctx) })
 	working.Go(func() error { return a.subscribeWhileActive(ctx) })
 	ready()
 	return working.Wait()
-}
-
-// load folds the actuations into the ledger. What it returns follows them.
-func (a *Actuator) load(ctx context.Context) (follow func() error, err error) {
-	topic := a.topics.Name(events.TopicActuations)
-	next := map[int32]int64{}
-	fold := func(record events.Record) {
-		next[record.Partition] = record.Position + 1
-		event, err := record.Event()
-		if err == nil {
-			err = a.ledger.add(event)
-		}
-		if err != nil {
-			a.logger.Warn("actuation is left out", "partition", record.Partition, "position", record.Position, "error", err)
-		}
-	}
-	for record, err := range a.log.Read(ctx, topic, events.Range{}) {
-		if err != nil {
-			return nil, fmt.Errorf("read actuations: %w", err)
-		}
-		fold(record)
-	}
-	return func() error {
-		for record, err := range a.log.Follow(ctx, topic, events.Range{From: events.Bound{Positions: next}}) {
-			if err != nil {
-				return fmt.Errorf("follow actuations: %w", err)
-			}
-			fold(record)
-		}
-		return ctx.Err()
-	}, nil
 }
 
 // subscribeWhileActive keeps the subscription to decisions exactly while some
@@ -120,8 +103,8 @@ func (a *Actuator) subscribeWhileActive(ctx context.Context) error {
 		}
 		a.logger.Info("subscribed to decisions: some deployment is active")
 		a.metrics.subscribed.Set(1)
-		if err := a.consume(ctx); err != nil {
-			return err
+		if err := a.consume(ctx); err != nil || ctx.Err() != nil {
+			return errors.Join(err, ctx.Err())
 		}
 		a.logger.Info("unsubscribed from decisions: no deployment is active")
 	}
@@ -180,113 +163,128 @@ func (a *Actuator) Handle(msg *message.Message) error {
 	if !ok {
 		return events.Permanent(fmt.Errorf("event %s is a %s; the actuator handles decisions", event.ID, event.Type))
 	}
+	if !asks(decision) {
+		return nil
+	}
 	ctx := msg.Context()
-	configured, err := a.view(ctx, decision)
+	view, err := a.view(ctx, event, decision)
 	if err != nil {
 		return err
 	}
-	last, already := a.ledger.handled(decision.Deployment, event.ID)
-	if already {
+	if view.handled {
 		return nil
 	}
-	record := a.actuation(event, decision, configured)
-	judged := gate(configured, decision, last, record.OccurredAt)
-	switch {
-	case judged.pass:
-		return a.apply(ctx, event, decision, configured, record)
-	case judged.reason == "":
-		return nil
+	record := a.actuation(event, decision, view.configured)
+	if !view.pass {
+		err = connector.Refuse(view.reason, "%s", view.detail)
+		if view.past.begun {
+			err = fmt.Errorf("it was begun and interrupted, and is not finished: %w", err)
+		}
+		return a.outcome(event, record, err, view.past.begun)
 	}
-	return a.reject(event, record, judged.reason, judged.detail)
+	return a.apply(ctx, event, decision, view, record)
 }
 
-// view returns the deployment as the log has it, at least as new as the
-// decision does. It is nil for a deployment that is not configured.
-func (a *Actuator) view(ctx context.Context, decision *model.ScalingDecision) (*model.DeploymentConfigured, error) {
-	wait, cancel := context.WithTimeout(ctx, a.config.RevisionWait)
+// view is what the gate says of a decision, by the log as it is.
+type view struct {
+	verdict
+	configured *model.DeploymentConfigured
+	past       history
+	handled    bool
+}
+
+// view reads the deployments and the actuations up to the ends that they have
+// now: the gate must not obey a view from before a switch to advisory, or before
+// what another actuator did.
+func (a *Actuator) view(ctx context.Context, event events.Event, decision *model.ScalingDecision) (view, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.config.ViewTimeout)
 	defer cancel()
-	// The gate must not obey a view from before a switch to advisory: the
-	// table is read up to the end that the topic has now.
-	if err := a.deployments.CatchUp(wait); err != nil {
-		return nil, fmt.Errorf("read deployments up to their end: %w", err)
+	if err := a.deployments.CatchUp(ctx); err != nil {
+		return view{}, err
 	}
-	configured, known := a.deployments.Current(decision.Deployment)
-	if !known {
-		return nil, nil
+	if err := a.ledger.catchUp(ctx); err != nil {
+		return view{}, err
 	}
-	return configured, nil
+	var seen view
+	now := a.now()
+	if configured, known := a.deployments.Current(decision.Deployment); known {
+		seen.configured, now = configured, configured.Spec.Clock().At(now)
+	}
+	seen.past, seen.handled = a.ledger.of(decision.Deployment, event.ID)
+	seen.verdict = gate(seen.configured, decision, event.ID, seen.past, now)
+	return seen, nil
 }
 
 // actuation fills in what every record about a decision carries.
 func (a *Actuator) actuation(event events.Event, decision *model.ScalingDecision, configured *model.DeploymentConfigured) model.Actuation {
 	record := model.Actuation{
 		Deployment: decision.Deployment, DecisionID: event.ID, Epoch: decision.Epoch,
-		ObservedAt: decision.ObservedAt, OccurredAt: a.now().UTC(),
+		ObservedAt: decision.ObservedAt, OccurredAt: a.now().UTC(), Roles: changes(decision),
 	}
 	if configured != nil {
 		record.OccurredAt = configured.Spec.Clock().At(a.now()).UTC()
 	}
-	for _, role := range model.AllRoles {
-		delta, ok := decision.Delta.Get(role)
-		if desired, known := decision.Desired.Get(role); ok && known && delta != 0 {
-			record.Roles.Set(role, model.Change{From: desired, To: desired + delta})
-		}
-	}
 	return record
 }
 
-// apply writes the changed roles, decreases first, so that the GPUs in use
-// never exceed what they were or will be.
-func (a *Actuator) apply(ctx context.Context, event events.Event, decision *model.ScalingDecision, configured *model.DeploymentConfigured, record model.Actuation) error {
-	connector, err := a.connectors(&configured.Spec)
+// apply hands a decision that passed the gate to the connector.
+func (a *Actuator) apply(ctx context.Context, event events.Event, decision *model.ScalingDecision, seen view, record model.Actuation) error {
+	configured := seen.configured
+	through, err := a.connectors(&configured.Spec)
 	if err != nil {
-		return a.reject(event, record, model.RejectedNotReady, err.Error())
+		return a.outcome(event, record, connector.Refuse(model.RejectedNotReady, "%v", err), seen.past.begun)
 	}
-	record.Connector = connector.Name()
-	desired, err := connector.Desired(ctx, configured)
+	record.Connector = through.Name()
+	begun := seen.past.begun
+	permit := func(ctx context.Context) error {
+		if !begun {
+			started := &model.ScalingStarted{Actuation: record}
+			if err := a.record(event, started); err != nil {
+				return err
+			}
+			begun = true
+		}
+		again, err := a.view(ctx, event, decision)
+		switch {
+		case err != nil:
+			return err
+		case !again.pass:
+			return connector.Refuse(again.reason, "%s", again.detail)
+		case !reflect.DeepEqual(again.configured.Spec.Actuator, configured.Spec.Actuator):
+			return connector.Refuse(model.RejectedConflict, "the deployment's actuator was configured anew, by revision %d", again.configured.Revision)
+		}
+		return nil
+	}
+	// What is begun when the process is asked to stop has a moment to be finished.
+	working, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.config.ApplyTimeout)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, cancel) })()
+	err = through.Apply(working, connector.Order{Configured: configured, Event: event, Decision: decision, Changes: record.Roles, Permit: permit})
+	if err != nil && working.Err() != nil && ctx.Err() != nil {
+		// There was no time: whoever comes next finishes this, or says why not.
+		return fmt.Errorf("carry decision %s out: %w", event.ID, err)
+	}
 	if err != nil {
-		return a.outcome(event, record, err)
+		return a.outcome(event, record, err, seen.past.begun)
 	}
-	for _, role := range configured.Spec.Topology.Roles() {
-		change, changed := record.Roles.Get(role)
-		set, known := desired.Get(role)
-		if changed && (!known || set != change.From && set != change.To) {
-			return a.reject(event, record, model.RejectedDrift,
-				fmt.Sprintf("role %s is set to %d, the decision saw %d", role, set, change.From))
-		}
-	}
-	for _, decreases := range []bool{true, false} {
-		for _, role := range configured.Spec.Topology.Roles() {
-			change, changed := record.Roles.Get(role)
-			set, _ := desired.Get(role)
-			if !changed || (change.To < change.From) != decreases || set == change.To {
-				continue
-			}
-			if err := connector.Scale(ctx, configured, role, change); err != nil {
-				return a.outcome(event, record, fmt.Errorf("scale %s from %d to %d: %w", role, change.From, change.To, err))
-			}
-		}
-	}
+	record.OccurredAt = configured.Spec.Clock().At(a.now()).UTC()
 	a.logger.Info("scaled", "deployment", record.Deployment, "decision_id", record.DecisionID, "action", decision.Action)
 	return a.record(event, &model.ScalingApplied{Actuation: record})
 }
 
-// outcome records a connector's error: a refusal as a rejection, any other as a failure.
-func (a *Actuator) outcome(event events.Event, record model.Actuation, err error) error {
-	if refusal, ok := refusalOf(err); ok {
-		return a.reject(event, record, refusal.Reason, refusal.Detail)
+// outcome records an error: a refusal as a rejection, any other as a failure,
+// and a refusal of what was begun before as a failure too, for some of it may
+// be done.
+func (a *Actuator) outcome(event events.Event, record model.Actuation, err error, begun bool) error {
+	if refusal, ok := connector.RefusalOf(err); ok && !begun {
+		a.logger.Warn("decision rejected", "deployment", record.Deployment, "decision_id", record.DecisionID, "reason", refusal.Reason, "detail", refusal.Detail)
+		return a.record(event, &model.ScalingRejected{Actuation: record, Reason: refusal.Reason, Detail: refusal.Detail})
 	}
 	a.logger.Error("scaling failed", "deployment", record.Deployment, "decision_id", record.DecisionID, "error", err)
 	return a.record(event, &model.ScalingFailed{Actuation: record, Error: err.Error(), Attempt: 1})
 }
 
-func (a *Actuator) reject(event events.Event, record model.Actuation, reason model.Rejection, detail string) error {
-	a.logger.Warn("decision rejected", "deployment", record.Deployment, "decision_id", record.DecisionID, "reason", reason, "detail", detail)
-	return a.record(event, &model.ScalingRejected{Actuation: record, Reason: reason, Detail: detail})
-}
-
-// record publishes an actuation event and folds it into the ledger at once: the
-// next decision must see it, whether or not the log has brought it back yet.
+// record publishes an actuation event.
 func (a *Actuator) record(cause events.Event, fact any) error {
 	sealed, err := events.Seal(fact, events.About{
 		Source: Source, CausationID: cause.ID, CorrelationID: cause.CorrelationID, TraceParent: cause.TraceParent,
@@ -298,5 +296,6 @@ func (a *Actuator) record(cause events.Event, fact any) error {
 		return fmt.Errorf("publish %s: %w", sealed.Type, err)
 	}
 	a.metrics.recorded(fact)
-	return a.ledger.add(sealed)
+	a.ledger.note(fact)
+	return nil
 }

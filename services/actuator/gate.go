@@ -21,31 +21,50 @@ func refuse(reason model.Rejection, format string, args ...any) verdict {
 	return verdict{reason: reason, detail: fmt.Sprintf(format, args...)}
 }
 
+// asks reports whether a decision asks to be acted on at all.
+func asks(decision *model.ScalingDecision) bool {
+	return decision.Mode == model.Active && decision.Action != model.Hold
+}
+
 // gate decides whether a decision may be acted on. It is pure: the deployment
-// as the actuator sees it in the log, the decision, what was handled before and
-// the present instant on the deployment's clock are arguments. configured is nil
-// when the log knows no such deployment, or not any more.
+// as the actuator sees it in the log, the decision and its ID, what the ledger
+// says of the deployment and the present instant on its clock are arguments.
+// configured is nil when the log knows no such deployment, or not any more.
 //
 // The order of the checks is the order of the reasons' authority: whether the
 // deployment may be touched at all comes before whether this decision is fit.
-func gate(configured *model.DeploymentConfigured, decision *model.ScalingDecision, lastHandled, now time.Time) verdict {
-	if decision.Mode != model.Active || decision.Action == model.Hold {
+// Nothing is taken from the decision that the log or the configuration says
+// too: a decision that was put into the log by hand gets no further.
+func gate(configured *model.DeploymentConfigured, decision *model.ScalingDecision, id string, past history, now time.Time) verdict {
+	if !asks(decision) {
 		return verdict{}
 	}
-	switch {
-	case configured == nil:
+	if configured == nil {
 		return refuse(model.RejectedNotActive, "deployment %s is not configured", decision.Deployment)
+	}
+	ttl := time.Duration(configured.Spec.Behavior.DecisionTTLS * float64(time.Second))
+	until := decision.ObservedAt.Add(ttl)
+	if decision.ValidUntil.Before(until) {
+		until = decision.ValidUntil
+	}
+	newest := past.newest
+	switch {
 	case configured.Spec.Mode() != model.Active:
 		return refuse(model.RejectedNotActive, "deployment %s is %s since revision %d", decision.Deployment, configured.Spec.Mode(), configured.Revision)
 	case decision.Epoch != configured.Epoch:
 		return refuse(model.RejectedStaleEpoch, "decision is of epoch %d, the deployment is in epoch %d", decision.Epoch, configured.Epoch)
-	case now.After(decision.ValidUntil):
-		return refuse(model.RejectedExpired, "decision was valid until %s, it is %s", decision.ValidUntil.Format(time.RFC3339), now.Format(time.RFC3339))
-	case !decision.ObservedAt.After(lastHandled):
-		return refuse(model.RejectedSuperseded, "a decision of %s was handled already, this one is of %s", lastHandled.Format(time.RFC3339), decision.ObservedAt.Format(time.RFC3339))
+	case decision.ObservedAt.Sub(now) > ttl:
+		// Clocks may differ, by less than a decision lives.
+		return refuse(model.RejectedNotYetValid, "decision is of %s, it is %s", instant(decision.ObservedAt), instant(now))
+	case now.After(until):
+		return refuse(model.RejectedExpired, "decision was valid until %s, it is %s", instant(until), instant(now))
+	case newest.observedAt.After(decision.ObservedAt), newest.observedAt.Equal(decision.ObservedAt) && newest.decisionID != id:
+		return refuse(model.RejectedSuperseded, "a decision of %s was handled already, this one is of %s", instant(newest.observedAt), instant(decision.ObservedAt))
 	}
 	return bounds(&configured.Spec, decision)
 }
+
+func instant(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
 // bounds checks the target against the deployment's own limits: a decision
 // moves replicas into them, or leaves them where they are.
@@ -71,4 +90,18 @@ func bounds(spec *model.Deployment, decision *model.ScalingDecision) verdict {
 		return refuse(model.RejectedOutOfBounds, "the target takes %d GPUs, and max_gpus is %d", total, most)
 	}
 	return verdict{pass: true}
+}
+
+// changes returns what a decision changes: the roles whose target is not what
+// the fleet is set to.
+func changes(decision *model.ScalingDecision) model.PerRole[model.Change] {
+	var changed model.PerRole[model.Change]
+	for _, role := range model.AllRoles {
+		target, hasTarget := decision.Target.Get(role)
+		desired, hasDesired := decision.Desired.Get(role)
+		if hasTarget && hasDesired && target != desired {
+			changed.Set(role, model.Change{From: desired, To: target})
+		}
+	}
+	return changed
 }

@@ -1,6 +1,10 @@
 package actuator
 
 import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -17,60 +21,193 @@ const remembered = 1024
 // actuator or another. It is what survives a restart, and what fences out an
 // older actuator.
 type ledger struct {
+	log    events.Log
+	topic  string
+	logger *slog.Logger
+
 	mu          sync.Mutex
 	deployments map[string]*account
-	appended    chan struct{}
+	// next is the position after the last record that is in the ledger.
+	next map[int32]int64
 }
 
 // account is the ledger of one deployment.
 type account struct {
-	// lastHandled is the observed_at of the newest decision with an outcome.
-	lastHandled time.Time
+	// newest is the newest decision that was begun or has an outcome.
+	newest sequence
 	// outcomes holds the IDs of decisions with an outcome, order their age.
 	outcomes map[string]bool
 	order    []string
+	// begun holds the IDs of decisions that were begun and have no outcome.
+	begun map[string]bool
 	// set is what each role was set to by the newest change of it.
 	set model.PerRole[int]
 	// unsettled is the newest change that the fleet has not reached yet.
-	unsettled *model.ScalingApplied
+	unsettled *unsettled
 }
 
-func newLedger() *ledger {
-	return &ledger{deployments: map[string]*account{}, appended: make(chan struct{}, 1)}
+// sequence orders the decisions of a deployment.
+type sequence struct {
+	observedAt time.Time
+	decisionID string
 }
 
-// add folds one actuation event.
-func (l *ledger) add(event events.Event) error {
-	fact, err := event.Fact()
-	if err != nil {
-		return err
+// unsettled is a change that the fleet has not reached yet.
+type unsettled struct {
+	*model.ScalingApplied
+	// lookAt is when the fleet is looked at next, by the wall clock.
+	lookAt time.Time
+}
+
+// history is what the gate has to know of a deployment's ledger.
+type history struct {
+	newest sequence
+	// begun tells that this decision was begun, and that nothing says how that
+	// ended: an actuator stopped in the middle of it.
+	begun bool
+}
+
+func newLedger(log events.Log, topics events.Topics, logger *slog.Logger) *ledger {
+	return &ledger{
+		log: log, topic: topics.Name(events.TopicActuations), logger: logger,
+		deployments: map[string]*account{}, next: map[int32]int64{},
+	}
+}
+
+// catchUp returns once the ledger holds all that was in the topic when it was
+// called.
+func (l *ledger) catchUp(ctx context.Context) error {
+	for record, err := range l.log.Read(ctx, l.topic, events.Range{From: l.position()}) {
+		if err != nil {
+			return fmt.Errorf("read actuations: %w", err)
+		}
+		l.fold(record)
+	}
+	return nil
+}
+
+// follow keeps up with the topic until the context is done.
+func (l *ledger) follow(ctx context.Context) error {
+	for record, err := range l.log.Follow(ctx, l.topic, events.Range{From: l.position()}) {
+		if err != nil {
+			return fmt.Errorf("follow actuations: %w", err)
+		}
+		l.fold(record)
+	}
+	return ctx.Err()
+}
+
+func (l *ledger) position() events.Bound {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return events.Bound{Positions: maps.Clone(l.next)}
+}
+
+// fold adds a record, unless it is in the ledger already: several readers may be
+// at work, each of which reads a partition in order.
+func (l *ledger) fold(record events.Record) {
+	event, err := record.Event()
+	var fact any
+	if err == nil {
+		fact, err = event.Fact()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if record.Position < l.next[record.Partition] {
+		return
+	}
+	l.next[record.Partition] = record.Position + 1
+	if err != nil {
+		l.logger.Warn("actuation is left out", "partition", record.Partition, "position", record.Position, "error", err)
+		return
+	}
+	l.add(fact)
+}
+
+// note folds a fact that was just published: the next decision must see it,
+// whether or not the log has brought it back yet. Folding it again changes
+// nothing.
+func (l *ledger) note(fact any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.add(fact)
+}
+
+func (l *ledger) add(fact any) {
 	switch fact := fact.(type) {
+	case *model.ScalingStarted:
+		a := l.account(fact.Deployment)
+		a.advance(&fact.Actuation)
+		if !a.outcomes[fact.DecisionID] {
+			a.begun[fact.DecisionID] = true
+		}
 	case *model.ScalingApplied:
-		a := l.outcome(&fact.Actuation)
+		a := l.account(fact.Deployment)
+		if !a.outcome(&fact.Actuation) {
+			return
+		}
 		for _, role := range model.AllRoles {
 			if change, ok := fact.Roles.Get(role); ok {
 				a.set.Set(role, change.To)
 			}
 		}
 		if a.unsettled == nil || !fact.ObservedAt.Before(a.unsettled.ObservedAt) {
-			a.unsettled = fact
+			a.unsettled = &unsettled{ScalingApplied: fact}
 		}
 	case *model.ScalingRejected:
-		l.outcome(&fact.Actuation)
+		a := l.account(fact.Deployment)
+		switch fact.Reason {
+		case model.RejectedNotActive, model.RejectedStaleEpoch, model.RejectedNotYetValid:
+			// Such a decision had no say, and so none about which is the newest:
+			// else one with a forged instant would stop all that come after it.
+			a.remember(fact.DecisionID)
+		default:
+			a.outcome(&fact.Actuation)
+		}
 	case *model.ScalingFailed:
-		a := l.outcome(&fact.Actuation)
+		a := l.account(fact.Deployment)
+		a.outcome(&fact.Actuation)
 		a.settle(fact.DecisionID)
 	case *model.ScalingSettled:
 		l.account(fact.Deployment).settle(fact.DecisionID)
 	}
-	select {
-	case l.appended <- struct{}{}:
-	default:
+}
+
+func (l *ledger) account(deployment string) *account {
+	a := l.deployments[deployment]
+	if a == nil {
+		a = &account{outcomes: map[string]bool{}, begun: map[string]bool{}}
+		l.deployments[deployment] = a
 	}
-	return nil
+	return a
+}
+
+// outcome takes note of what became of a decision. It reports whether that is
+// new.
+func (a *account) outcome(done *model.Actuation) bool {
+	a.advance(done)
+	return a.remember(done.DecisionID)
+}
+
+// advance makes a decision the newest, if it is.
+func (a *account) advance(done *model.Actuation) {
+	if done.ObservedAt.After(a.newest.observedAt) {
+		a.newest = sequence{done.ObservedAt, done.DecisionID}
+	}
+}
+
+// remember notes that a decision has an outcome, and reports whether that is new.
+func (a *account) remember(decisionID string) bool {
+	delete(a.begun, decisionID)
+	if a.outcomes[decisionID] {
+		return false
+	}
+	a.outcomes[decisionID] = true
+	if a.order = append(a.order, decisionID); len(a.order) > remembered {
+		delete(a.outcomes, a.order[0])
+		a.order = a.order[1:]
+	}
+	return true
 }
 
 func (a *account) settle(decisionID string) {
@@ -79,37 +216,13 @@ func (a *account) settle(decisionID string) {
 	}
 }
 
-func (l *ledger) account(deployment string) *account {
-	a := l.deployments[deployment]
-	if a == nil {
-		a = &account{outcomes: map[string]bool{}}
-		l.deployments[deployment] = a
-	}
-	return a
-}
-
-func (l *ledger) outcome(done *model.Actuation) *account {
-	a := l.account(done.Deployment)
-	if done.ObservedAt.After(a.lastHandled) {
-		a.lastHandled = done.ObservedAt
-	}
-	if !a.outcomes[done.DecisionID] {
-		a.outcomes[done.DecisionID] = true
-		if a.order = append(a.order, done.DecisionID); len(a.order) > remembered {
-			delete(a.outcomes, a.order[0])
-			a.order = a.order[1:]
-		}
-	}
-	return a
-}
-
-// lastHandled returns the instant of the newest decision with an outcome, and
-// whether this decision has one.
-func (l *ledger) handled(deployment, decisionID string) (last time.Time, already bool) {
+// of returns what the gate has to know about a decision's past, and whether the
+// decision has an outcome already.
+func (l *ledger) of(deployment, decisionID string) (past history, handled bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.account(deployment)
-	return a.lastHandled, a.outcomes[decisionID]
+	return history{newest: a.newest, begun: a.begun[decisionID]}, a.outcomes[decisionID]
 }
 
 // setTo returns what a role was last set to, and whether it ever was.
@@ -120,10 +233,10 @@ func (l *ledger) setTo(deployment string, role model.Role) (int, bool) {
 }
 
 // unsettled returns the changes that have not been reached yet.
-func (l *ledger) unsettled() []*model.ScalingApplied {
+func (l *ledger) unsettled() []*unsettled {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var open []*model.ScalingApplied
+	var open []*unsettled
 	for _, a := range l.deployments {
 		if a.unsettled != nil {
 			open = append(open, a.unsettled)

@@ -24,7 +24,7 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 			Name: "tidemark_actuator_subscribed", Help: "1 while some deployment is active and decisions are consumed, else 0.",
 		}),
 		actuations: factory.NewCounterVec(prometheus.CounterOpts{
-			Name: "tidemark_actuator_actuations_total", Help: "Actuation events recorded, by outcome.",
+			Name: "tidemark_actuator_actuations_total", Help: "Actuation events recorded, by outcome; started is a write that was about to begin.",
 		}, []string{"outcome"}),
 		rejections: factory.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidemark_actuator_rejections_total", Help: "Decisions that were not acted on, by reason.",
@@ -38,6 +38,8 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 
 func (m *metrics) recorded(fact any) {
 	switch fact := fact.(type) {
+	case *model.ScalingStarted:
+		m.actuations.WithLabelValues("started").Inc()
 	case *model.ScalingApplied:
 		m.actuations.WithLabelValues("applied").Inc()
 	case *model.ScalingRejected:

@@ -14,6 +14,8 @@ import (
 	"tidemark.dev/pkg/events"
 	"tidemark.dev/pkg/model"
 	"tidemark.dev/pkg/service"
+	"tidemark.dev/services/actuator/internal/connector"
+	"tidemark.dev/services/actuator/internal/observed"
 	"tidemark.dev/services/actuator/internal/simulated"
 )
 
@@ -31,12 +33,14 @@ func Module(config Config) fx.Option {
 // worker is the actuator with the connectors that it works through.
 type worker struct {
 	*Actuator
+	fleets    *observed.Fleets
 	simulated *simulated.Connector
 }
 
 func newWorker(config Config, log events.Log, topics events.Topics, logger *slog.Logger, registerer prometheus.Registerer) *worker {
-	ledger := newLedger()
-	w := &worker{simulated: simulated.New(ledger.setTo)}
+	ledger := newLedger(log, topics, logger)
+	fleets := observed.New()
+	w := &worker{fleets: fleets, simulated: &simulated.Connector{SetTo: ledger.setTo, Fleets: fleets}}
 	w.Actuator = &Actuator{
 		config: config, log: log, topics: topics, logger: logger, metrics: newMetrics(registerer),
 		deployments: events.NewDeploymentTable(log, topics, logger), ledger: ledger,
@@ -45,19 +49,19 @@ func newWorker(config Config, log events.Log, topics events.Topics, logger *slog
 	return w
 }
 
-func (w *worker) connector(spec *model.Deployment) (Connector, error) {
+func (w *worker) connector(spec *model.Deployment) (connector.Connector, error) {
 	if spec.Actuator != nil && spec.Actuator.Simulated != nil {
 		return w.simulated, nil
 	}
 	return nil, fmt.Errorf("deployment %s is active and has no actuator; configure one under the key actuator", spec.Name)
 }
 
-// Run runs the actuator and its connectors.
+// Run runs the actuator, and follows the observations for its connectors.
 func (w *worker) Run(ctx context.Context, ready func()) error {
 	working, ctx := errgroup.WithContext(ctx)
 	working.Go(func() error { return w.Actuator.Run(ctx, ready) })
 	working.Go(func() error {
-		return w.simulated.Follow(ctx, w.log, w.topics.Name(events.TopicObservations), w.logger)
+		return w.fleets.Follow(ctx, w.log, w.topics.Name(events.TopicObservations), w.logger)
 	})
 	return working.Wait()
 }
