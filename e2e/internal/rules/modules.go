@@ -17,7 +17,7 @@ type Module struct {
 
 // The rules on modules.
 const (
-	RuleWorkspace = "go.work joins every module of the tree, and nothing else"
+	RuleWorkspace = "go.work joins every module of the tree but those of tools, and nothing else"
 	RuleNames     = "a module is named after its directory"
 	RuleReplaced  = "a go.mod replaces each module of the tree that it requires, so that it builds without go.work"
 )
@@ -36,7 +36,12 @@ func CheckModules(used []string, modules []Module) []Violation {
 	}
 	for _, m := range modules {
 		file := path.Join(m.Dir, "go.mod")
-		if !slices.Contains(used, m.Dir) {
+		// What a tool needs must not raise a version that the project is built with.
+		tool := strings.HasPrefix(m.Dir, "tools/")
+		switch joined := slices.Contains(used, m.Dir); {
+		case tool && joined:
+			found = append(found, Violation{RuleWorkspace, file, "is a tool's: take it out of go.work"})
+		case !tool && !joined:
 			found = append(found, Violation{RuleWorkspace, file, "is not in go.work: run `go work use ./" + m.Dir + "`"})
 		}
 		if m.File.Module == nil || m.File.Module.Mod.Path != Domain+m.Dir {

@@ -156,6 +156,8 @@ func TestCheckModules(t *testing.T) {
 	}{
 		{"two modules, joined", both, map[string]string{"pkg/model": model, "services/decider": good}, nil},
 		{"a module that is not used", both[:1], map[string]string{"pkg/model": model, "services/decider": good}, []string{rules.RuleWorkspace}},
+		{"a tool's module", both, map[string]string{"pkg/model": model, "services/decider": good, "tools/kubernetes": "module tidemark.dev/tools/kubernetes"}, nil},
+		{"a tool's module in the workspace", append(both, "tools/kubernetes"), map[string]string{"pkg/model": model, "services/decider": good, "tools/kubernetes": "module tidemark.dev/tools/kubernetes"}, []string{rules.RuleWorkspace}},
 		{"a directory without a module", both, map[string]string{"pkg/model": model}, []string{rules.RuleWorkspace}},
 		{"another name", both[:1], map[string]string{"pkg/model": "module tidemark.dev/model\n"}, []string{rules.RuleNames}},
 		{"no name", both[:1], map[string]string{"pkg/model": "go 1.26.0\n"}, []string{rules.RuleNames}},
