@@ -2,6 +2,7 @@ package planner_test
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -47,7 +48,7 @@ func vary(o *model.Observation, tick int) {
 }
 
 func BenchmarkStep(b *testing.B) {
-	for _, engines := range []int{4, 500} {
+	for _, engines := range []int{4, 32, 500} {
 		b.Run(fmt.Sprintf("load tick of %d engines", 2*engines), func(b *testing.B) {
 			benchmarkTicks(b, engines, "constant", false)
 		})
@@ -80,6 +81,52 @@ func benchmarkTicks(b *testing.B, engines int, predictor string, throughput bool
 	for b.Loop() {
 		step()
 	}
+}
+
+// BenchmarkDay decides a day of load ticks of one deployment, every 5 s, with a
+// throughput tick every 180 s.
+func BenchmarkDay(b *testing.B) {
+	const ticks = 24 * 3600 / 5
+	d, o := busyFleet(4, "arima")
+	o.Traffic = &model.TrafficObservation{Status: model.Measured, WindowS: 180, Requests: new(0.0), MeanISL: new(1155.0), MeanOSL: new(211.0), KVHitRate: new(0.3)}
+	configured := &model.DeploymentConfigured{Deployment: "chat", Revision: 1, Spec: d}
+	b.ReportAllocs()
+	for b.Loop() {
+		state, err := planner.New(&d)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for tick := range ticks {
+			vary(&o, tick)
+			o.Loops.Throughput = tick%36 == 0
+			*o.Traffic.Requests = 400 + 200*math.Sin(2*math.Pi*float64(tick)/ticks) + float64(tick*37%61)
+			planner.Step(state, planner.Input{ObservationID: "o", Observation: &o, Configured: configured})
+		}
+	}
+	b.ReportMetric(float64(b.N)*ticks/b.Elapsed().Seconds(), "steps/s")
+}
+
+// BenchmarkFleetOfDeployments decides one tick of each of 10,000 deployments.
+func BenchmarkFleetOfDeployments(b *testing.B) {
+	const deployments = 10_000
+	d, o := busyFleet(4, "constant")
+	configured := &model.DeploymentConfigured{Deployment: "chat", Revision: 1, Spec: d}
+	states := make([]*planner.State, deployments)
+	for i := range states {
+		state, err := planner.New(&d)
+		if err != nil {
+			b.Fatal(err)
+		}
+		states[i] = state
+	}
+	b.ReportAllocs()
+	for tick := 0; b.Loop(); tick++ {
+		vary(&o, tick)
+		for _, state := range states {
+			planner.Step(state, planner.Input{ObservationID: "o", Observation: &o, Configured: configured})
+		}
+	}
+	b.ReportMetric(float64(b.N)*deployments/b.Elapsed().Seconds(), "steps/s")
 }
 
 // BenchmarkDecide adds the encoding of the decision and its digest.

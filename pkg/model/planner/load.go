@@ -18,7 +18,7 @@ func (d *decision) proposeLoad() {
 	default:
 		for i := range d.roles {
 			r := &d.roles[i]
-			r.load = d.proposeForRole(r, samplesOf(engines.Samples, r.role))
+			r.load = d.proposeForRole(r, engines.Samples)
 		}
 	}
 }
@@ -33,8 +33,14 @@ func (d *decision) loadReason(reason model.Reason) {
 // replica of a role reports, none that is not ready does, and each with as many
 // data-parallel ranks. A role that none reports for is not judged here.
 func (d *decision) reconciled(samples []model.EngineSample) bool {
-	for _, r := range d.roles {
-		ranks := map[string]int{}
+	s := &d.state.scratch
+	if s.ranks == nil {
+		s.ranks = map[string]int{}
+	}
+	ranks := s.ranks
+	for i := range d.roles {
+		r := &d.roles[i]
+		clear(ranks)
 		for i := range samples {
 			if samples[i].Role == r.role {
 				ranks[samples[i].Worker]++
@@ -59,16 +65,6 @@ func (d *decision) reconciled(samples []model.EngineSample) bool {
 	return true
 }
 
-func samplesOf(samples []model.EngineSample, role model.Role) []*model.EngineSample {
-	var of []*model.EngineSample
-	for i := range samples {
-		if samples[i].Role == role {
-			of = append(of, &samples[i])
-		}
-	}
-	return of
-}
-
 // judge is what a target's rule asks of the engines of a role.
 type judge interface {
 	// over says whether there is too much load, if the load of each engine were
@@ -78,12 +74,9 @@ type judge interface {
 	safe(k float64) bool
 }
 
-// proposeForRole proposes a number of replicas for one role. Samples are those
+// proposeForRole proposes a number of replicas for one role from the samples
 // of its engines, as many as are ready.
-func (d *decision) proposeForRole(r *roleDecision, samples []*model.EngineSample) proposal {
-	if len(samples) == 0 {
-		return proposal{reason: model.ReasonNoFPMData}
-	}
+func (d *decision) proposeForRole(r *roleDecision, samples []model.EngineSample) proposal {
 	j, reason := d.judgeOf(r, samples)
 	settled := r.ready == r.desired
 	if j == nil {
@@ -148,14 +141,21 @@ func grown(tokens int, k float64) int { return int(min(float64(tokens)*k, model.
 
 // judgeOf returns the rule of the target for a role, or the reason why there is
 // none.
-func (d *decision) judgeOf(r *roleDecision, samples []*model.EngineSample) (judge, model.Reason) {
-	loads := make([]engineLoad, len(samples))
-	for i, s := range samples {
-		load, known := loadOf(r.role, s)
+func (d *decision) judgeOf(r *roleDecision, samples []model.EngineSample) (judge, model.Reason) {
+	loads := d.state.scratch.loads[:0]
+	for i := range samples {
+		if samples[i].Role != r.role {
+			continue
+		}
+		load, known := loadOf(r.role, &samples[i])
 		if !known {
 			return nil, model.ReasonNoFPMData
 		}
-		loads[i] = load
+		loads = append(loads, load)
+	}
+	d.state.scratch.loads = loads
+	if len(loads) == 0 {
+		return nil, model.ReasonNoFPMData
 	}
 	if r.ready == 0 {
 		return nil, model.ReasonInsufficientData

@@ -47,7 +47,8 @@ type Input struct {
 // Step decides one observation. It changes the state and returns the decision.
 // Both the observation and the configuration must have passed their Validate.
 func Step(state *State, in Input) model.ScalingDecision {
-	d := newDecision(state, in)
+	var d decision
+	d.begin(state, in)
 	d.adopt()
 	d.inventory()
 	d.observe()
@@ -81,8 +82,9 @@ type decision struct {
 	now   time.Time
 	// known is false without an inventory: then nothing is proposed.
 	known bool
-	// roles are those of the topology, prefill before decode.
+	// roles are those of the topology, prefill before decode; they lie in pools.
 	roles []roleDecision
+	pools [2]roleDecision
 	out   model.ScalingDecision
 }
 
@@ -109,40 +111,39 @@ type proposal struct {
 	reason   model.Reason
 }
 
-func newDecision(state *State, in Input) *decision {
+// begin fills in what is known before the first stage.
+func (d *decision) begin(state *State, in Input) {
 	spec, obs := &in.Configured.Spec, in.Observation
 	ttl := time.Duration(spec.Behavior.DecisionTTLS * float64(time.Second))
-	d := &decision{
-		state: state, spec: spec, obs: obs, now: obs.ObservedAt,
-		out: model.ScalingDecision{
-			Deployment:     obs.Deployment,
-			ConfigRevision: in.Configured.Revision,
-			Epoch:          in.Configured.Epoch,
-			Mode:           spec.Mode(),
-			ObservationID:  in.ObservationID,
-			ObservedAt:     obs.ObservedAt,
-			ValidUntil:     obs.ObservedAt.Add(ttl),
-			Chain:          []model.ChainEntry{},
-			Evidence:       evidenceOf(obs),
-			Warnings:       []model.Warning{},
-			PlannerVersion: Version,
-			PreviousDigest: state.digest,
-		},
+	d.state, d.spec, d.obs, d.now = state, spec, obs, obs.ObservedAt
+	d.out = model.ScalingDecision{
+		Deployment:     obs.Deployment,
+		ConfigRevision: in.Configured.Revision,
+		Epoch:          in.Configured.Epoch,
+		Mode:           spec.Mode(),
+		ObservationID:  in.ObservationID,
+		ObservedAt:     obs.ObservedAt,
+		ValidUntil:     obs.ObservedAt.Add(ttl),
+		Chain:          []model.ChainEntry{},
+		Evidence:       evidenceOf(obs),
+		Warnings:       []model.Warning{},
+		PlannerVersion: Version,
+		PreviousDigest: state.digest,
 	}
+	d.roles = d.pools[:0]
 	for _, role := range spec.Topology.Roles() {
 		roleSpec, _ := spec.Roles.Get(role)
 		d.roles = append(d.roles, roleDecision{role: role, spec: roleSpec})
 	}
-	return d
 }
 
 // adopt takes note of the configuration under which the observation is decided.
 // State survives where its meaning does.
 func (d *decision) adopt() {
 	s := d.state
-	built, predicting := settingsOf(d.spec), predictingOf(d.spec)
+	predicting := predictingOf(d.spec)
 	switch {
-	case !s.built.equal(&built):
+	case !s.built.of(d.spec):
 		d.warn(model.WarningStateReset)
 		// A predictor that cannot be made is missed when a forecast is due.
 		_ = s.reset(d.spec)

@@ -1,6 +1,7 @@
 package planner_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"testing"
@@ -371,6 +372,49 @@ func FuzzUnmarshalState(f *testing.F) {
 		}
 		if _, _, err := planner.Decide(restored, in); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// FuzzObservation decides whatever is a valid observation, on a deployment of
+// each topology: nothing panics, and every decision can be written.
+func FuzzObservation(f *testing.F) {
+	_, busy := busyFleet(2, "constant")
+	busy.ObservedAt = scenarioStart
+	busy.Loops.Throughput = true
+	busy.Traffic = &model.TrafficObservation{Status: model.Measured, WindowS: 180, Requests: new(5.0), MeanISL: new(900.0), MeanOSL: new(90.0), KVHitRate: new(0.5)}
+	seed, err := json.Marshal(busy)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
+	f.Add([]byte(`{"deployment": "chat", "observed_at": "2026-01-05T08:00:05Z", "loops": {"load": true, "throughput": true}, "fleet": {"status": "stale", "roles": {"aggregated": {"ready": 1, "desired": 2, "pending": 1}}}, "traffic": {"status": "idle", "window_s": 60}, "engines": {"status": "measured", "samples": [{"role": "aggregated", "worker": "w", "wall_time_s": 0, "scheduled": {}, "queued": {"prefill_tokens": 3}}]}}`))
+	var deployments []model.Deployment
+	for _, topology := range []model.Topology{model.TopologyDisaggregated, model.TopologyPrefill, model.TopologyDecode, model.TopologyAggregated} {
+		d := model.DefaultDeployment()
+		d.Name, d.Topology, d.Throughput.Predictor, d.Load.MinObservations = "chat", topology, "kalman", 1
+		for _, role := range topology.Roles() {
+			d.Roles.Set(role, model.RoleSpec{GPUsPerReplica: 2, MinReplicas: 1, MaxReplicas: 9, Engine: model.Engine{MaxNumBatchedTokens: 2048}})
+		}
+		deployments = append(deployments, d)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var o model.Observation
+		if json.Unmarshal(data, &o) != nil || o.Validate() != nil {
+			return
+		}
+		for i := range deployments {
+			state, err := planner.New(&deployments[i])
+			if err != nil {
+				t.Fatal(err)
+			}
+			in := planner.Input{ObservationID: "o", Observation: &o, Configured: &model.DeploymentConfigured{Deployment: "chat", Revision: 1, Spec: deployments[i]}}
+			for range 2 {
+				if _, _, err := planner.Decide(state, in); err != nil {
+					t.Fatal(err)
+				}
+			}
+			reload(t, state)
 		}
 	})
 }

@@ -50,11 +50,11 @@ func (d *decision) warnOfLoneRequest(ttftMs float64) {
 func (l engineLoad) kv() int { return l.scheduledKV + l.queuedKV }
 
 func showMost(to **float64, loads []engineLoad, latencyMs func(engineLoad) float64) {
-	for _, l := range loads {
-		if ms := latencyMs(l); *to == nil || ms > **to {
-			*to = &ms
-		}
+	most := latencyMs(loads[0])
+	for _, l := range loads[1:] {
+		most = max(most, latencyMs(l))
 	}
+	*to = &most
 }
 
 func all(loads []engineLoad, holds func(engineLoad) bool) bool {

@@ -27,6 +27,15 @@ type State struct {
 	floors model.PerRole[int]
 	// proposed are the raw proposals that the stabilization windows look at.
 	proposed model.PerRole[window]
+
+	scratch scratch
+}
+
+// scratch is memory that one step leaves to the next. It is no part of the
+// state: what is in it is never read.
+type scratch struct {
+	ranks map[string]int
+	loads []engineLoad
 }
 
 // replicas counts the replicas of one role.
@@ -87,14 +96,15 @@ func settingsOf(spec *model.Deployment) settings {
 	return s
 }
 
-func (s *settings) equal(other *settings) bool {
-	if s.Topology != other.Topology || s.Target != other.Target {
+// of says whether they are those of a specification.
+func (s *settings) of(spec *model.Deployment) bool {
+	if s.Topology != spec.Topology || s.Target != spec.Target {
 		return false
 	}
-	for _, role := range model.AllRoles {
-		mine, have := s.Engines.Get(role)
-		theirs, has := other.Engines.Get(role)
-		if have != has || mine != theirs {
+	for _, role := range spec.Topology.Roles() {
+		built, _ := s.Engines.Get(role)
+		r, _ := spec.Roles.Get(role)
+		if built != r.Engine {
 			return false
 		}
 	}
@@ -139,7 +149,7 @@ func New(spec *model.Deployment) (*State, error) {
 // inventory, where it names the same roles.
 func (s *State) reset(spec *model.Deployment) error {
 	kept := *s
-	*s = State{built: settingsOf(spec), revision: kept.revision, digest: kept.digest}
+	*s = State{built: settingsOf(spec), revision: kept.revision, digest: kept.digest, scratch: kept.scratch}
 	if kept.built.Topology == s.built.Topology {
 		s.fleet = kept.fleet
 	}
