@@ -129,6 +129,46 @@ func TestEqualValues(t *testing.T) {
 	})
 }
 
+// TestYoungSeriesIsFollowed climbs to another level after the first fit: a model
+// of five values does not stand for long.
+func TestYoungSeriesIsFollowed(t *testing.T) {
+	values := []float64{103, 97, 101, 99, 100, 140, 180, 220, 260, 300, 302, 299, 301}
+	for _, kind := range []forecast.Kind{forecast.ARIMA, forecast.HoltWinters, forecast.Auto} {
+		p := newPredictor(t, kind, forecast.Params{})
+		observe(t, p, values...)
+		if got := p.Forecast().Value; got < 250 {
+			t.Errorf("after %v, %s forecasts %v", values, kind, got)
+		}
+	}
+}
+
+// TestRefitsAreRationed counts the values that models stand for: more and more
+// while the series is young, then refit_every.
+func TestRefitsAreRationed(t *testing.T) {
+	for _, c := range []struct {
+		window, refitEvery int
+		want               []int // the numbers of values after which a model is fitted
+	}{
+		{150, 12, []int{5, 7, 9, 12, 15, 19, 24, 30, 38, 48, 60, 72}},
+		{150, 3, []int{5, 7, 9, 12, 15, 18, 21, 24, 27, 30, 33, 36}},
+		{20, 12, []int{5, 7, 9, 12, 15, 19, 24, 36, 48, 60, 72}},
+	} {
+		params := forecast.Params{}
+		params.Window, params.RefitEvery = &c.window, &c.refitEvery
+		p := newPredictor(t, forecast.ARIMA, params)
+		var got []int
+		for n := 1; n <= c.want[len(c.want)-1]; n++ {
+			observe(t, p, 100+float64(n*n%7))
+			if s := p.State(); s.Fitted > 0 && s.Fitted == len(s.Values) {
+				got = append(got, n)
+			}
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("with a window of %d and a refit every %d, models are fitted after %v values, want %v", c.window, c.refitEvery, got, c.want)
+		}
+	}
+}
+
 // TestShortPatterns are series on which fits meet walls: no noise at all, two
 // values in turn, one outlier, nothing but zeros after a first value.
 func TestShortPatterns(t *testing.T) {

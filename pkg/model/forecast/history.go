@@ -23,7 +23,7 @@ func (h *history) add(value float64) {
 		return
 	}
 	h.values = append(h.values, value)
-	if len(h.values) < minPoints || (h.fitted > 0 && len(h.values)-h.fitted < h.refitEvery) {
+	if len(h.values) < minPoints || (h.fitted > 0 && len(h.values)-h.fitted < h.life()) {
 		return
 	}
 	if extra := len(h.values) - h.limit; extra > 0 {
@@ -33,6 +33,16 @@ func (h *history) add(value float64) {
 	if allEqual(h.values) {
 		h.fitted = 0
 	}
+}
+
+// life returns the number of values for which the present model stands. A young
+// series is fitted anew when it has grown by a quarter: what a model learns from
+// five values must not stand for twelve more.
+func (h *history) life() int {
+	if h.fitted < h.limit {
+		return min(h.refitEvery, (h.fitted+3)/4)
+	}
+	return h.refitEvery
 }
 
 // refitDue says that the value added last is one that the model is fitted to,

@@ -34,7 +34,8 @@ const (
 // Params are the parameters of a predictor. Those left out have defaults:
 // q_level 1, q_trend 0.1, r 10 and min_points 5 for kalman; a window of 50
 // values for prophet, of 150 for arima, and of 150 or three seasons for holt-winters;
-// a model fitted anew after refit_every 12 values; no season_s.
+// a model fitted anew after refit_every 12 values, and earlier while the series
+// is young; no season_s.
 type Params struct {
 	// Log1p models the logarithm of 1 + value instead of the value.
 	Log1p bool
