@@ -46,22 +46,37 @@ func (r *Router) bury(msg *message.Message, cause error) error {
 		return nil
 	}
 	letter := &model.DeadLetter{
-		Topic: origin.Topic, Partition: origin.Partition, Position: origin.Position, Key: origin.Key,
+		// A key may be any bytes, and JSON holds text: what is none is replaced here,
+		// so that the letter's envelope and its data say the same.
+		Topic: origin.Topic, Partition: origin.Partition, Position: origin.Position, Key: strings.ToValidUTF8(origin.Key, "\uFFFD"),
 		Service: r.config.Service, Reason: reason, Metadata: msg.Metadata, Payload: msg.Payload,
 	}
-	sealed, err := Seal(letter, About{
-		Source: "/tidemark/" + r.config.Service, CausationID: msg.Metadata[headerID],
-		CorrelationID: msg.Metadata[headerCorrelationID], TraceParent: msg.Metadata[headerTraceParent], Time: time.Now(),
-	})
-	if err != nil {
-		return Fatal(err)
+	err := r.send(letter, msg)
+	if errors.Is(err, ErrPermanent) && len(letter.Payload) > 0 {
+		// The message is larger than a letter can be. It stays where it is, which
+		// the letter says.
+		letter.Reason = fmt.Sprintf("%s (its %d bytes are left out: %v)", reason, len(letter.Payload), oneLine(err))
+		letter.Payload = nil
+		err = r.send(letter, msg)
 	}
-	if err := r.config.Log.Publisher().Publish(r.config.Topics.Name(TopicDeadLetters), sealed.Message()); err != nil {
+	if err != nil {
 		return fmt.Errorf("publish the dead letter of a message that failed (%s): %w", reason, err)
 	}
 	r.metrics.deadLetters.WithLabelValues(r.config.Service).Inc()
 	logger.Warn("message went to the dead letters", "id", msg.UUID, "error", reason)
 	return nil
+}
+
+// send publishes a dead letter.
+func (r *Router) send(letter *model.DeadLetter, about *message.Message) error {
+	sealed, err := Seal(letter, About{
+		Source: "/tidemark/" + r.config.Service, CausationID: about.Metadata[headerID],
+		CorrelationID: about.Metadata[headerCorrelationID], TraceParent: about.Metadata[headerTraceParent], Time: time.Now(),
+	})
+	if err != nil {
+		return Fatal(err)
+	}
+	return r.config.Log.Publisher().Publish(r.config.Topics.Name(TopicDeadLetters), sealed.Message())
 }
 
 // reasonOf says in one line why a message could not be handled.

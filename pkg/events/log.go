@@ -3,6 +3,7 @@ package events
 import (
 	"context"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -16,7 +17,8 @@ import (
 // duplicates.
 type Log interface {
 	// Publisher returns the log's publisher. Publish returns when the messages
-	// are in the log, all of them or none. The log owns and closes it.
+	// are in the log. The embedded logs take all of them or none; on Kafka some
+	// may be in the log after an error. The log owns and closes it.
 	Publisher() message.Publisher
 
 	// Subscriber returns a subscriber of a consumer group. The group's
@@ -48,8 +50,9 @@ type Log interface {
 type Origin struct {
 	Topic     string
 	Partition int32
-	// Position counts the messages of a partition, from 0. Positions of
-	// consecutive messages are consecutive.
+	// Position counts the messages of a partition, from 0. Positions rise, and
+	// those of consecutive messages are consecutive, but for gaps that Kafka
+	// leaves where compaction took a message or a transaction ended.
 	Position int64
 	// Key is the key that the message was partitioned by.
 	Key string
@@ -71,6 +74,13 @@ type Range struct {
 	From, To Bound
 	// Key keeps the records of one key; empty keeps all.
 	Key string
+	// Partitions are the ones to read; empty reads all.
+	Partitions []int32
+}
+
+// Includes reports whether a partition is in the range.
+func (r Range) Includes(partition int32) bool {
+	return len(r.Partitions) == 0 || slices.Contains(r.Partitions, partition)
 }
 
 // Bound is a place in a topic: a position for each partition, or an instant by

@@ -10,11 +10,12 @@ import (
 
 	"tidemark.dev/pkg/events"
 	"tidemark.dev/pkg/events/internal/stream"
+	"tidemark.dev/pkg/events/kafka"
 	"tidemark.dev/pkg/events/memory"
 	"tidemark.dev/pkg/events/sqlite"
 )
 
-// Options tune the embedded logs. The zero Options are the defaults.
+// Options tune a log. The zero Options are the defaults.
 type Options = stream.Options
 
 // Open opens the log that a URL names:
@@ -22,6 +23,7 @@ type Options = stream.Options
 //	sqlite:///var/lib/tidemark/tidemark.db   a file, made if it is not there
 //	sqlite://tidemark.db?synchronous=full    a file in the working directory; each commit waits for the disk
 //	memory://                                a log of this process, empty, and gone with it
+//	kafka://broker-1:9092,broker-2:9092      a Kafka cluster; package kafka has the parameters
 //
 // Errors do not repeat the URL, in which somebody may have written a secret.
 func Open(ctx context.Context, url string, options Options) (events.Log, error) {
@@ -42,7 +44,15 @@ func Open(ctx context.Context, url string, options Options) (events.Log, error) 
 		}
 		return memory.Open(options), nil
 	case "kafka":
-		return nil, errors.New("log URL: this build has no driver for kafka:// yet; want sqlite:///path/tidemark.db")
+		config, err := kafka.ParseURL(url)
+		if err != nil {
+			return nil, err
+		}
+		log, err := kafka.Open(ctx, config, options)
+		if err != nil {
+			return nil, err
+		}
+		return log, nil
 	}
 	return nil, fmt.Errorf("log URL: there is no driver for %s://; want sqlite:///path/tidemark.db, memory:// or kafka://host:port", scheme)
 }

@@ -90,7 +90,7 @@ func TestOpenRefuses(t *testing.T) {
 	for url, want := range map[string]string{
 		"":                                  "it has no scheme",
 		"tidemark.db":                       "it has no scheme",
-		"kafka://user:hunter2@broker:9092":  "this build has no driver for kafka:// yet",
+		"kafka://user:hunter2@broker:9092":  "it holds a user or a password",
 		"postgres://user:hunter2@db/events": "there is no driver for postgres://",
 		"memory://name":                     "a log in memory has no name",
 		"sqlite://?password=hunter2":        "names no file",

@@ -9,6 +9,7 @@ package eventstest
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"maps"
 	"slices"
@@ -29,7 +30,8 @@ const patience = 30 * time.Second
 
 // Driver is what the suite is told of a driver.
 type Driver struct {
-	// URL names an empty log, for each test another.
+	// URL names a log. It is empty, or holds nothing of the topics and groups
+	// of a test, whose names no other test has.
 	URL func(t *testing.T) string
 	// Open opens a log by its URL.
 	Open func(ctx context.Context, url string) (events.Log, error)
@@ -80,19 +82,22 @@ func RunLogSuite(t *testing.T, driver Driver) {
 				t.Skip("this driver does not do that")
 			}
 			t.Parallel()
-			tr := &trial{T: t, driver: driver, url: driver.URL(t), topic: "tidemark.trial"}
+			id := rand.Text()[:8]
+			tr := &trial{T: t, driver: driver, url: driver.URL(t), topic: "tidemark.trial-" + id, id: id}
 			tr.log = tr.open()
 			test.run(tr)
 		})
 	}
 }
 
-// trial is one test with a log of its own.
+// trial is one test with a log of its own, or with topics and groups of its own
+// on one that others use.
 type trial struct {
 	*testing.T
 	driver Driver
 	url    string
 	topic  string
+	id     string
 	log    events.Log
 }
 
@@ -186,7 +191,7 @@ type member struct {
 
 func (t *trial) join(log events.Log, group string) *member {
 	t.Helper()
-	subscriber, err := log.Subscriber(group)
+	subscriber, err := log.Subscriber(group + "-" + t.id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -618,7 +623,7 @@ func follow(t *trial) {
 	// A topic may come into being while it is followed.
 	ctx, cancel = context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	t.topic = "tidemark.new"
+	t.topic = "tidemark.new-" + t.id
 	made := make(chan struct{})
 	go func() {
 		defer close(made)

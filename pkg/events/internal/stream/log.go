@@ -49,7 +49,8 @@ func DefaultOptions() Options {
 	}
 }
 
-func (o Options) withDefaults() Options {
+// WithDefaults returns the options with the defaults for those that are zero.
+func (o Options) WithDefaults() Options {
 	defaults := DefaultOptions()
 	if o.Logger == nil {
 		o.Logger = defaults.Logger
@@ -86,7 +87,7 @@ var _ events.Log = (*Log)(nil)
 
 // New returns a log over a store, which it owns from then on.
 func New(store Store, options Options) *Log {
-	l := &Log{store: store, options: options.withDefaults(), tide: newTide(), subscribers: map[*subscriber]struct{}{}}
+	l := &Log{store: store, options: options.WithDefaults(), tide: newTide(), subscribers: map[*subscriber]struct{}{}}
 	l.open, l.shut = context.WithCancel(context.Background())
 	if shared, ok := store.(Shared); ok {
 		l.watching.Go(func() { l.tide.watch(l.open, shared, store, l.options.Logger) })
@@ -145,8 +146,11 @@ func (l *Log) Read(ctx context.Context, topic string, r events.Range) iter.Seq2[
 func (l *Log) Follow(ctx context.Context, topic string, r events.Range) iter.Seq2[events.Record, error] {
 	return func(yield func(events.Record, error) bool) {
 		// What the end is only matters for knowing what a scan has covered: the
-		// key may leave everything out.
+		// key, or the choice of partitions, may leave everything out.
 		next, end, err := l.bounds(ctx, topic, events.Range{From: r.From})
+		if !r.Includes(partition) {
+			next, end = everything, everything
+		}
 		for err == nil && ctx.Err() == nil {
 			if next < end {
 				if !l.scan(ctx, topic, next, end, r.Key, func(record events.Record, err error) bool {
@@ -200,6 +204,9 @@ func (l *Log) scan(ctx context.Context, topic string, from, to int64, key string
 
 // bounds returns the positions of a range.
 func (l *Log) bounds(ctx context.Context, topic string, r events.Range) (from, to int64, err error) {
+	if !r.Includes(partition) {
+		return 0, 0, nil
+	}
 	to, _, err = l.store.End(ctx, topic)
 	if err != nil {
 		return 0, 0, fmt.Errorf("find the end of %s: %w", topic, err)
