@@ -1,6 +1,7 @@
 package model
 
 import (
+	"fmt"
 	"maps"
 	"net/url"
 	"regexp"
@@ -14,10 +15,14 @@ type Source struct {
 	Simulated *SimulatedSource `json:"simulated,omitempty"`
 	// Prometheus measures the traffic.
 	Prometheus *PrometheusSource `json:"prometheus,omitempty"`
+	// Engines reads the state of each engine.
+	Engines *EnginesSource `json:"engines,omitempty"`
+	// Fleet counts the replicas.
+	Fleet *FleetSource `json:"fleet,omitempty"`
 }
 
 // Real reports whether the source is anything but a simulation.
-func (s *Source) Real() bool { return s.Prometheus != nil }
+func (s *Source) Real() bool { return s.Prometheus != nil || s.Engines != nil || s.Fleet != nil }
 
 // Preset names the families of metrics that a server exports.
 type Preset string
@@ -87,6 +92,36 @@ func (q *PrometheusQueries) Named() map[string]string {
 	return named
 }
 
+// EnginesSource reads the state of each engine from the engine itself.
+type EnginesSource struct {
+	// Preset names the engine whose metrics are scraped: vllm, sglang or trtllm.
+	Preset Preset `json:"preset,omitzero"`
+	// Path is where an engine serves its metrics; empty is where the preset does.
+	Path string `json:"path,omitzero"`
+	// Roles says where the engines of each role are.
+	Roles PerRole[EnginePool] `json:"roles"`
+	// MaxAgeS is the age above which what an engine last said is stale.
+	MaxAgeS float64 `json:"max_age_s"`
+	// TimeoutS bounds each scrape.
+	TimeoutS float64    `json:"timeout_s"`
+	HTTP     HTTPClient `json:"http,omitzero"`
+}
+
+// EnginePool says where the engines of one role are.
+type EnginePool struct {
+	// Endpoints are base addresses of engines.
+	Endpoints []string `json:"endpoints,omitempty"`
+	// DNS is a base address whose host name resolves to one address for each
+	// engine, as that of a headless service does.
+	DNS string `json:"dns,omitzero"`
+}
+
+// FleetSource counts the replicas: exactly one is set.
+type FleetSource struct {
+	// Static is the number of replicas of a fleet that nothing changes.
+	Static *PerRole[int] `json:"static,omitempty"`
+}
+
 // HTTPClient says how a source is reached. It holds no secret, since every
 // revision of a configuration is in the log: secrets stand in files on the
 // collector's machine, which are read again when they change.
@@ -124,6 +159,7 @@ func (h *HTTPClient) Credentials() bool {
 }
 
 func (p *PrometheusSource) setDefaults() { p.MaxAgeS, p.TimeoutS = 60, 4 }
+func (e *EnginesSource) setDefaults()    { e.MaxAgeS, e.TimeoutS = 30, 2 }
 
 // labelPattern is what a label of Prometheus is named.
 var labelPattern = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
@@ -136,7 +172,7 @@ func (d *Deployment) checkSource(c *checks) {
 	s := d.Source
 	switch {
 	case s.Simulated == nil && !s.Real():
-		c.fail("source", "names nothing; want simulated, or any of prometheus")
+		c.fail("source", "names nothing; want simulated, or any of prometheus, engines and fleet")
 	case s.Simulated != nil && s.Real():
 		c.fail("source.simulated", "stands beside a real source; a fleet is simulated or it is real")
 	}
@@ -145,6 +181,12 @@ func (d *Deployment) checkSource(c *checks) {
 	}
 	if s.Prometheus != nil {
 		s.Prometheus.check(c)
+	}
+	if s.Engines != nil {
+		s.Engines.check(c, d.Topology)
+	}
+	if s.Fleet != nil {
+		s.Fleet.check(c, d.Topology)
 	}
 }
 
@@ -163,7 +205,8 @@ func (s *SimulatedSource) check(c *checks) {
 
 func (p *PrometheusSource) check(c *checks) {
 	const at = "source.prometheus"
-	p.HTTP.check(c, at, p.URL)
+	p.HTTP.checkAddress(c, at+".url", p.URL)
+	p.HTTP.check(c, at+".http")
 	known := c.oneOf(at+".preset", string(p.Preset), string(PresetDynamo), string(PresetDynamoRouter),
 		string(PresetVLLM), string(PresetSGLang), string(PresetTRTLLM), string(PresetCustom))
 	switch {
@@ -200,26 +243,87 @@ func (p *PrometheusSource) check(c *checks) {
 	c.positive(at+".timeout_s", p.TimeoutS)
 }
 
-// check checks how a server is reached.
-func (h *HTTPClient) check(c *checks, at, address string) {
+func (e *EnginesSource) check(c *checks, topology Topology) {
+	const at = "source.engines"
+	c.oneOf(at+".preset", string(e.Preset), string(PresetVLLM), string(PresetSGLang), string(PresetTRTLLM))
+	if e.Path != "" && (!strings.HasPrefix(e.Path, "/") || strings.ContainsAny(e.Path, "?#")) {
+		c.fail(at+".path", "is %q, want a path such as /metrics", e.Path)
+	}
+	checkRolesOf(c, at+".roles", topology, e.Roles)
+	for _, role := range AllRoles {
+		pool, given := e.Roles.Get(role)
+		if !given {
+			continue
+		}
+		path := at + ".roles." + string(role)
+		if (len(pool.Endpoints) > 0) == (pool.DNS != "") {
+			c.fail(path, "wants either endpoints or dns")
+		}
+		seen := map[string]bool{}
+		for i, endpoint := range pool.Endpoints {
+			where := fmt.Sprintf("%s.endpoints[%d]", path, i)
+			e.HTTP.checkAddress(c, where, endpoint)
+			if seen[endpoint] {
+				c.fail(where, "is in the list twice; an engine would be counted twice")
+			}
+			seen[endpoint] = true
+		}
+		if pool.DNS != "" {
+			e.HTTP.checkAddress(c, path+".dns", pool.DNS)
+		}
+	}
+	e.HTTP.check(c, at+".http")
+	c.positive(at+".max_age_s", e.MaxAgeS)
+	c.positive(at+".timeout_s", e.TimeoutS)
+}
+
+func (f *FleetSource) check(c *checks, topology Topology) {
+	const at = "source.fleet"
+	if f.Static == nil {
+		c.fail(at, "names nothing; want static")
+		return
+	}
+	checkRolesOf(c, at+".static", topology, *f.Static)
+	for _, role := range AllRoles {
+		if n, given := f.Static.Get(role); given && n < 0 {
+			c.fail(at+".static."+string(role), "is %d, want at least 0", n)
+		}
+	}
+}
+
+// checkRolesOf checks that a setting is given for the roles of the topology and
+// for no others.
+func checkRolesOf[T any](c *checks, at string, topology Topology, given PerRole[T]) {
+	for _, role := range AllRoles {
+		_, is := given.Get(role)
+		switch wanted := slices.Contains(topology.Roles(), role); {
+		case wanted && !is:
+			c.fail(at+"."+string(role), "is missing; topology %s has it", topology)
+		case !wanted && is && len(topology.Roles()) > 0:
+			c.fail(at+"."+string(role), "is given, and topology %s does not have it", topology)
+		}
+	}
+}
+
+// checkAddress checks the address of a server.
+func (h *HTTPClient) checkAddress(c *checks, at, address string) {
 	u, err := url.Parse(address)
 	switch {
 	case address == "":
-		c.fail(at+".url", "is missing; want an address such as http://prometheus:9090")
+		c.fail(at, "is missing; want an address such as http://host:8000")
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		c.fail(at+".url", "is %q, want an address such as http://prometheus:9090", redactURL(address))
+		c.fail(at, "is %q, want an address such as http://host:8000", redactURL(address))
 	case u.User != nil:
-		c.fail(at+".url", "holds credentials, and every revision is in the log; write http.basic with a password_file")
+		c.fail(at, "holds credentials, and every revision is in the log; write http.basic with a password_file")
 	case u.RawQuery != "" || u.Fragment != "":
-		c.fail(at+".url", "has a query or a fragment; want the base address alone")
+		c.fail(at, "has a query or a fragment; want the base address alone")
 	case u.Scheme == "http" && h.Credentials() && !h.AllowCredentialsOverHTTP:
-		c.fail(at+".http", "would send credentials unencrypted to %s; use https, or allow it by allow_credentials_over_http: true", u.Host)
+		c.fail(at, "would be sent credentials unencrypted; use https, or allow it by http.allow_credentials_over_http: true")
 	}
-	h.checkSettings(c, at+".http")
 }
 
-// checkSettings checks what is independent of the address.
-func (h *HTTPClient) checkSettings(c *checks, at string) {
+// check checks what is independent of the address.
+func (h *HTTPClient) check(c *checks, at string) {
 	if h.BearerTokenFile != "" && h.Basic != nil {
 		c.fail(at+".basic", "stands beside bearer_token_file; a request carries one Authorization")
 	}

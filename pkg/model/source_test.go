@@ -59,7 +59,7 @@ func TestSourcesAreChecked(t *testing.T) {
 		"label twice":           {`prometheus: {` + valid + `, labels: {a: x, a: y}}`, "source.prometheus.labels.a: is given twice"},
 		"label of numbers":      {`prometheus: {` + valid + `, labels: {a: 1}}`, "source.prometheus.labels.a: want text"},
 		"labels as a list":      {`prometheus: {` + valid + `, labels: [a]}`, "source.prometheus.labels: want keys and values, have a list"},
-		"credentials over http": {`prometheus: {` + valid + `, http: {bearer_token_file: /t}}`, "source.prometheus.http: would send credentials unencrypted to p:9090"},
+		"credentials over http": {`prometheus: {` + valid + `, http: {bearer_token_file: /t}}`, "source.prometheus.url: would be sent credentials unencrypted"},
 		"two credentials":       {`prometheus: {` + valid + `, http: {bearer_token_file: /t, basic: {username: u, password_file: /p}, allow_credentials_over_http: true}}`, "source.prometheus.http.basic: stands beside bearer_token_file"},
 		"no password":           {`prometheus: {` + valid + `, http: {basic: {username: u}, allow_credentials_over_http: true}}`, "source.prometheus.http.basic: needs username and password_file"},
 		"half a certificate":    {`prometheus: {` + valid + `, http: {tls: {cert_file: /c}}}`, "source.prometheus.http.tls: needs cert_file and key_file"},
@@ -68,6 +68,17 @@ func TestSourcesAreChecked(t *testing.T) {
 		"authorization twice":   {`prometheus: {` + valid + `, http: {header_files: {authorization: /f}, allow_credentials_over_http: true}}`, "source.prometheus.http.header_files.authorization: is set by"},
 		"no age":                {`prometheus: {` + valid + `, max_age_s: 0}`, "source.prometheus.max_age_s: is 0, want more than 0"},
 		"no timeout":            {`prometheus: {` + valid + `, timeout_s: -1}`, "source.prometheus.timeout_s: is -1, want more than 0"},
+		"no engines":            {`engines: {preset: vllm}`, "source.engines.roles.decode: is missing"},
+		"engines elsewhere":     {`engines: {preset: vllm, roles: {prefill: {dns: "http://e:1"}, decode: {dns: "http://e:1"}}}`, "source.engines.roles.prefill: is given, and topology decode does not have it"},
+		"engines of Dynamo":     {`engines: {preset: dynamo, roles: {decode: {dns: "http://e:1"}}}`, `source.engines.preset: is "dynamo", want one of vllm, sglang, trtllm`},
+		"engines nowhere":       {`engines: {preset: vllm, roles: {decode: {}}}`, "source.engines.roles.decode: wants either endpoints or dns"},
+		"engine twice":          {`engines: {preset: vllm, roles: {decode: {endpoints: ["http://e:1", "http://e:1"]}}}`, "source.engines.roles.decode.endpoints[1]: is in the list twice"},
+		"engine's address":      {`engines: {preset: vllm, roles: {decode: {endpoints: ["e:1"]}}}`, "source.engines.roles.decode.endpoints[0]: is \"e:1\", want an address"},
+		"engine's credentials":  {`engines: {preset: vllm, roles: {decode: {dns: "http://e:1"}}, http: {bearer_token_file: /t}}`, "source.engines.roles.decode.dns: would be sent credentials unencrypted"},
+		"engine's path":         {`engines: {preset: vllm, path: metrics, roles: {decode: {dns: "http://e:1"}}}`, `source.engines.path: is "metrics"`},
+		"empty fleet":           {`fleet: {}`, "source.fleet: names nothing"},
+		"fleet elsewhere":       {`fleet: {static: {prefill: 2}}`, "source.fleet.static.decode: is missing"},
+		"negative fleet":        {`fleet: {static: {decode: -2}}`, "source.fleet.static.decode: is -2, want at least 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := model.DecodeDeployments(withSource(test.source))

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"tidemark.dev/pkg/model"
+	"tidemark.dev/services/collector/internal/engines"
+	"tidemark.dev/services/collector/internal/fleets"
 	"tidemark.dev/services/collector/internal/prometheus"
 )
 
@@ -21,6 +23,7 @@ const displayWindow = time.Minute
 type Source struct {
 	spec    *model.Deployment
 	traffic *prometheus.Source
+	engines *engines.Source
 }
 
 // Open returns the source of a deployment. Nothing is reached yet: what cannot
@@ -35,6 +38,9 @@ func Open(configured *model.DeploymentConfigured, logger *slog.Logger, failed fu
 			logger.Warn("query failed, and its figure is left out", "query", query, "error", err)
 		})
 	}
+	if spec.Source.Engines != nil {
+		s.engines = engines.New(spec, logger)
+	}
 	return s
 }
 
@@ -43,6 +49,12 @@ func (s *Source) Observe(ctx context.Context, observation *model.Observation) {
 	var parts sync.WaitGroup
 	if window := s.window(observation); s.traffic != nil && window > 0 {
 		parts.Go(func() { observation.Traffic = s.traffic.Traffic(ctx, observation.ObservedAt, window) })
+	}
+	if s.engines != nil {
+		parts.Go(func() { observation.Engines = s.engines.Engines(ctx, observation.ObservedAt) })
+	}
+	if fleet := s.spec.Source.Fleet; fleet != nil {
+		observation.Fleet = fleets.Static(*fleet.Static)
 	}
 	parts.Wait()
 }
@@ -62,5 +74,8 @@ func (s *Source) window(observation *model.Observation) time.Duration {
 func (s *Source) Close() {
 	if s.traffic != nil {
 		s.traffic.Close()
+	}
+	if s.engines != nil {
+		s.engines.Close()
 	}
 }
