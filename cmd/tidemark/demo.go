@@ -55,7 +55,7 @@ both can be seen. At the end stand a summary and an HTML report.`,
 	cmd.Flags().Float64Var(&d.speed, "speed", 120, "times real time at which the simulated fleet lives")
 	cmd.Flags().StringVar(&d.dir, "dir", "tidemark-demo", "folder for the log and the report")
 	cmd.Flags().StringVar(&d.listen, "listen", "127.0.0.1:0", "address of the live page and of /metrics")
-	cmd.Flags().BoolVar(&d.verbose, "verbose", false, "print every summary line, those of holds too")
+	cmd.Flags().BoolVar(&d.verbose, "verbose", false, "print every summary line, not only what is recommended anew")
 	cmd.Flags().BoolVar(&d.advisory, "advisory", false, "stay advisory to the end")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if !(d.speed > 0) {
@@ -116,7 +116,7 @@ func (d *demo) run(ctx context.Context, stdout, stderr io.Writer) error {
 	screen.printf("Log         %s\n", config.Log)
 	screen.printf("Workload    %s, %v at %gx\n", workloadName(d.trace), duration.Round(time.Second), d.speed)
 	if !d.verbose {
-		screen.printf("Summaries   of what would change; --verbose prints those of holds too\n")
+		screen.printf("Summaries   of what is recommended anew; --verbose prints one for each decision\n")
 	}
 	screen.printf("\n")
 	working := d.drive(ctx, pipeline, parts, spec, duration, screen)
@@ -215,9 +215,11 @@ func (d *demo) live(ctx context.Context, pipeline, observer *fx.App, control *co
 		case ended = <-pipeline.Wait():
 		case ended = <-observer.Wait():
 		case <-ctx.Done():
-			return ctx.Err()
 		}
-		return fmt.Errorf("a service ended with code %d", ended.ExitCode)
+		if ended.ExitCode == 0 {
+			return errors.New("the demo was stopped before its end")
+		}
+		return errors.New("a service ended; the lines above say why")
 	}
 }
 

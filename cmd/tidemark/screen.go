@@ -85,18 +85,27 @@ func (s *screen) Write(p []byte) (int, error) {
 	return s.err.Write(p)
 }
 
-// summaries prints summary lines; those of holds only if the screen is verbose.
-func (s *screen) summaries() io.Writer { return summaries{s} }
+// summaries prints summary lines. Unless the screen is verbose, those of holds
+// are left out, and those that recommend what the line before them did.
+func (s *screen) summaries() io.Writer { return &summaries{screen: s} }
 
-type summaries struct{ *screen }
+type summaries struct {
+	*screen
+	// last is the recommendation that was printed last.
+	last []byte
+}
 
 var holdPrefix = []byte("[summary] HOLD")
 
-func (s summaries) Write(p []byte) (int, error) {
+func (s *summaries) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.verbose && bytes.HasPrefix(p, holdPrefix) {
-		return len(p), nil
+	if !s.verbose {
+		recommendation, _, _ := bytes.Cut(p, []byte(" | load_reason="))
+		if bytes.HasPrefix(p, holdPrefix) || bytes.Equal(recommendation, s.last) {
+			return len(p), nil
+		}
+		s.last = bytes.Clone(recommendation)
 	}
 	s.clear()
 	return s.out.Write(p)

@@ -118,11 +118,14 @@ func Module(config Config, out io.Writer, open func(context.Context, string) (ev
 	)
 }
 
-// WithLogger makes fx log its own events at level debug through the process's logger.
+// WithLogger makes fx log its own events at level debug through the process's
+// logger, its errors too: they are returned, and whoever runs the application
+// reports them once.
 func WithLogger() fx.Option {
 	return fx.WithLogger(func(logger *slog.Logger) fxevent.Logger {
 		quiet := &fxevent.SlogLogger{Logger: logger}
 		quiet.UseLogLevel(slog.LevelDebug)
+		quiet.UseErrorLevel(slog.LevelDebug)
 		return quiet
 	})
 }
