@@ -51,6 +51,9 @@ func (p *seasonal) observe(*series, float64) {}
 
 func (p *seasonal) forecast(s *series, out []float64) verdict {
 	values := s.recent.latest(p.window)
+	if p.awaitsSeason(len(values)) {
+		values = s.recent.latest(min(p.window, defaultProphetWindow))
+	}
 	if len(values) < minPoints {
 		return forecastLast
 	}
@@ -62,6 +65,26 @@ func (p *seasonal) forecast(s *series, out []float64) verdict {
 	}
 	return forecastMade
 }
+
+// awaitsSeason says that a season will be fitted, and that the values do not hold
+// two periods of any yet. A window that is wide for the sake of a season is too
+// wide for a trend alone.
+func (p *seasonal) awaitsSeason(points int) bool {
+	awaits := false
+	for _, period := range p.periods {
+		if !fits(period, p.window) {
+			continue
+		}
+		if fits(period, points) {
+			return false
+		}
+		awaits = true
+	}
+	return awaits
+}
+
+// fits says whether so many values are enough for a season.
+func fits(period float64, points int) bool { return period >= 2 && 2*period <= float64(points) }
 
 func (p *seasonal) save(*State) {}
 
@@ -89,7 +112,7 @@ func newDesign(points int, periods []float64) *design {
 		d.changepoints = append(d.changepoints, covered/float64(points-1)*float64(j)/float64(count+1))
 	}
 	for _, period := range periods {
-		if period < 2 || 2*period > float64(points) {
+		if !fits(period, points) {
 			continue
 		}
 		for k := 1; k <= harmonics && float64(2*k) <= period; k++ {

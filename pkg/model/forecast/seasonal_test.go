@@ -84,6 +84,31 @@ func TestSeasonsThatFit(t *testing.T) {
 	}
 }
 
+// TestSeasonIsAwaited wants forecasts of a predictor that has not seen two days
+// yet to be those of one that knows of no days.
+func TestSeasonIsAwaited(t *testing.T) {
+	wide := 96
+	params := Params{}
+	params.Window = &wide
+	values := make([]float64, 60)
+	for n := range values {
+		values[n] = 100 + 40*math.Sin(2*math.Pi*float64(n)/24) + float64(n*n%7)
+	}
+	daily, err := Evaluate(Prophet, params, hourly, values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dayless, err := Evaluate(Prophet, Params{}, 60, values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range daily.Forecasts {
+		if same := daily.Forecasts[n] == dayless.Forecasts[n]; n >= minPoints && same != (n < 48) {
+			t.Errorf("after %d hours, the forecast is %v, and %v without days", n, daily.Forecasts[n].Value, dayless.Forecasts[n].Value)
+		}
+	}
+}
+
 // TestSeasonIsForecast wants the daily peak to be seen coming by the predictors
 // that know of days, and better than by the last value.
 func TestSeasonIsForecast(t *testing.T) {
