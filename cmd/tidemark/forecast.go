@@ -158,10 +158,14 @@ func numberText(v float64) string {
 	return strconv.FormatFloat(v, 'f', -1, 64)
 }
 
-// figureText writes a figure for people; nil is none.
+// figureText writes a figure for people, four digits or all before the point;
+// nil is none.
 func figureText(v *float64, unit string) string {
-	if v == nil {
+	switch {
+	case v == nil:
 		return "-"
+	case *v >= 1000 && *v < 1e15:
+		return strconv.FormatFloat(*v, 'f', 0, 64) + unit
 	}
 	return strconv.FormatFloat(*v, 'g', 4, 64) + unit
 }
