@@ -27,6 +27,8 @@ func LogFlags(flags *pflag.FlagSet, config *Config) {
 // ProcessFlags adds the flags of a process that serves.
 func ProcessFlags(flags *pflag.FlagSet, config *Config) {
 	flags.StringVar(&config.Listen, "listen", fromEnvironment("listen", config.Listen), "address of /metrics, /healthz and /readyz; empty serves none (env TIDEMARK_LISTEN)")
+	flags.StringVar(&config.TLSCert, "tls-cert", fromEnvironment("tls-cert", config.TLSCert), "file of the certificate chain (PEM) by which the endpoints are served; empty serves them in the clear (env TIDEMARK_TLS_CERT)")
+	flags.StringVar(&config.TLSKey, "tls-key", fromEnvironment("tls-key", config.TLSKey), "file of the key (PEM) of --tls-cert (env TIDEMARK_TLS_KEY)")
 	flags.StringVar(&config.LogFormat, "log-format", fromEnvironment("log-format", config.LogFormat), "text or json (env TIDEMARK_LOG_FORMAT)")
 	flags.StringVar(&config.LogLevel, "log-level", fromEnvironment("log-level", config.LogLevel), "debug, info, warn or error (env TIDEMARK_LOG_LEVEL)")
 }

@@ -8,6 +8,7 @@ package service
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -39,6 +40,10 @@ type Config struct {
 	TopicPrefix string
 	// Listen is the address of the HTTP endpoints; empty serves none.
 	Listen string
+	// TLSCert and TLSKey are the files of the certificate chain and the key, in
+	// PEM, by which the endpoints are served; without them they are served in the
+	// clear.
+	TLSCert, TLSKey string
 	// LogFormat is text or json.
 	LogFormat string
 	// LogLevel is debug, info, warn or error.
@@ -58,6 +63,9 @@ func (c Config) Validate() error {
 	var problems []error
 	if c.Log == "" {
 		problems = append(problems, errors.New("log: is missing; want a URL such as sqlite:///var/lib/tidemark/tidemark.db"))
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		problems = append(problems, errors.New("tls-cert, tls-key: one of the two is missing"))
 	}
 	if c.LogFormat != "text" && c.LogFormat != "json" {
 		problems = append(problems, fmt.Errorf("log-format: is %q, want text or json", c.LogFormat))
@@ -146,8 +154,18 @@ func serveHTTP(lifecycle fx.Lifecycle, stop fx.Shutdowner, config Config, mux *h
 			if err != nil {
 				return fmt.Errorf("serve HTTP at %s: %w", config.Listen, err)
 			}
+			scheme := "http"
+			if config.TLSCert != "" {
+				certificate, err := tls.LoadX509KeyPair(config.TLSCert, config.TLSKey)
+				if err != nil {
+					listener.Close()
+					return fmt.Errorf("serve HTTPS with --tls-cert %s and --tls-key %s: %w", config.TLSCert, config.TLSKey, err)
+				}
+				listener = tls.NewListener(listener, &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}})
+				scheme = "https"
+			}
 			health.address.Store(listener.Addr().String())
-			logger.Info("serving", "address", "http://"+listener.Addr().String(), "endpoints", "/metrics /healthz /readyz")
+			logger.Info("serving", "address", scheme+"://"+listener.Addr().String(), "endpoints", "/metrics /healthz /readyz")
 			go func() {
 				if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 					logger.Error("HTTP server ended", "error", err)

@@ -114,6 +114,7 @@ func (r *Reporter) fold(ctx context.Context, record events.Record) {
 				r.know(ctx, f.Deployment, f.ConfigRevision)
 			}
 			r.metrics.Add(event.ID, fact)
+			r.live.Add(event.ID, fact)
 			return
 		}
 	}
@@ -137,6 +138,7 @@ func (r *Reporter) know(ctx context.Context, deployment string, revision int) {
 		r.logger.Warn("facts name a revision that is not in the log; they are not held against its limits", "deployment", deployment, "revision", revision)
 	} else {
 		r.metrics.Add("", configured)
+		r.live.Add("", configured)
 	}
 	r.known.Store(key, struct{}{})
 }

@@ -27,6 +27,7 @@ import (
 	"tidemark.dev/pkg/model"
 	"tidemark.dev/services/reporter/internal/metrics"
 	"tidemark.dev/services/reporter/internal/reporttest"
+	"tidemark.dev/services/reporter/internal/web"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -53,6 +54,7 @@ func record(t *testing.T) []recorded {
 		event events.Event
 	}
 	var all []sealed
+	decisions := map[string]string{} // The IDs of events, by those of facts.
 	for _, day := range []reporttest.Day{
 		{Name: "chat-70b", Seed: 1, Ticks: 144, Step: 10 * time.Minute, ActiveAt: reporttest.Midnight.Add(12 * time.Hour)},
 		{Name: "code-8b", Seed: 2, Ticks: 36, Step: 10 * time.Minute, ActiveAt: reporttest.Midnight.Add(48 * time.Hour)},
@@ -68,11 +70,20 @@ func record(t *testing.T) []recorded {
 				at = fact.ObservedAt
 			case *model.ScalingDecision:
 				fact.ObservationID = events.ObservationID(day.Name, fact.ObservedAt)
+			case *model.ScalingApplied:
+				fact.DecisionID = decisions[fact.DecisionID]
+			case *model.ScalingRejected:
+				fact.DecisionID = decisions[fact.DecisionID]
+			case *model.ScalingFailed:
+				fact.DecisionID = decisions[fact.DecisionID]
+			case *model.ScalingSettled:
+				fact.DecisionID = decisions[fact.DecisionID]
 			}
 			event, err := events.Seal(f.Fact, events.About{Source: "/tidemark/recorded", Time: at})
 			if err != nil {
 				t.Fatalf("seal %T: %v", f.Fact, err)
 			}
+			decisions[f.ID] = event.ID
 			all = append(all, sealed{at, event})
 		}
 	}
@@ -192,7 +203,7 @@ func start(t *testing.T, log events.Log, config Config) *running {
 	t.Helper()
 	r := &running{registry: prometheus.NewRegistry(), printed: &lines{}}
 	r.Reporter = &Reporter{
-		config: config, log: log, topics: topics, logger: quiet, metrics: metrics.New(), summaries: r.printed,
+		config: config, log: log, topics: topics, logger: quiet, metrics: metrics.New(), live: web.NewLive(config.History), summaries: r.printed,
 		now:         func() time.Time { return reporttest.Midnight.Add(24 * time.Hour) },
 		router:      events.RouterConfig{Service: "reporter", Log: log, Topics: topics, Logger: quiet, Registerer: prometheus.NewRegistry()},
 		deployments: events.NewDeploymentTable(log, topics, quiet),

@@ -20,6 +20,8 @@ import (
 	"tidemark.dev/pkg/events"
 	"tidemark.dev/pkg/model"
 	"tidemark.dev/services/reporter/internal/metrics"
+	"tidemark.dev/services/reporter/internal/report"
+	"tidemark.dev/services/reporter/internal/web"
 )
 
 // Config configures a reporter.
@@ -31,15 +33,25 @@ type Config struct {
 	ReportFilename string
 	// ReportInterval is the period of the reports; 0 writes none.
 	ReportInterval time.Duration
-	// History is how far the metrics and the live page reach back.
+	// History is how far the live page reaches back.
 	History time.Duration
-	// SummaryFormat is text or json.
+	// DigestInterval is the period of the digests, which each sum up the last
+	// such stretch; 0 prints none.
+	DigestInterval time.Duration
+	// SummaryFormat is the form of the lines, text or json; empty is that of the
+	// process's log.
 	SummaryFormat string
+	// AuthFile names the file of those who may read the page and the API; empty
+	// lets everyone read.
+	AuthFile string
+	// AllowAnonymous lets everyone read although others than this machine can
+	// reach the page. Without it, that is refused.
+	AllowAnonymous bool
 }
 
 // DefaultConfig returns the configuration of a reporter that is told nothing.
 func DefaultConfig() Config {
-	return Config{ReportDir: ".", History: 24 * time.Hour, SummaryFormat: "text"}
+	return Config{ReportDir: ".", History: 24 * time.Hour, DigestInterval: time.Hour}
 }
 
 // Validate reports what is wrong with the configuration.
@@ -49,7 +61,9 @@ func (c Config) Validate() error {
 		return fmt.Errorf("report interval is %v, want 0 for none or a positive duration", c.ReportInterval)
 	case c.History <= 0:
 		return fmt.Errorf("history is %v, want a positive duration", c.History)
-	case c.SummaryFormat != "text" && c.SummaryFormat != "json":
+	case c.DigestInterval < 0:
+		return fmt.Errorf("digest interval is %v, want 0 for none or a positive duration", c.DigestInterval)
+	case c.SummaryFormat != "" && c.SummaryFormat != "text" && c.SummaryFormat != "json":
 		return fmt.Errorf("summary format is %q, want text or json", c.SummaryFormat)
 	}
 	return nil
@@ -63,6 +77,7 @@ type Reporter struct {
 	logger      *slog.Logger
 	router      events.RouterConfig
 	metrics     *metrics.Projection
+	live        *web.Live
 	deployments *events.DeploymentTable
 	known       sync.Map // of revisionOf: the revisions that are folded
 	summaries   io.Writer
@@ -74,7 +89,9 @@ func (r *Reporter) Run(ctx context.Context, ready func()) error {
 	if err := r.deployments.Start(ctx); err != nil {
 		return err
 	}
-	r.announce()
+	if err := r.announce(); err != nil {
+		return err
+	}
 	follow, err := r.load(ctx)
 	if err != nil {
 		return err
@@ -94,6 +111,7 @@ func (r *Reporter) Run(ctx context.Context, ready func()) error {
 	}
 	working.Go(func() error { return router.Run(ctx) })
 	working.Go(func() error { return r.writeReports(ctx) })
+	working.Go(func() error { return r.digest(ctx) })
 	working.Go(func() error {
 		select {
 		case <-router.Running():
@@ -106,10 +124,36 @@ func (r *Reporter) Run(ctx context.Context, ready func()) error {
 }
 
 // announce says of each deployment whether it is advisory or active.
-func (r *Reporter) announce() {
+func (r *Reporter) announce() error {
 	for _, configured := range r.deployments.All() {
-		r.logger.Info("deployment", "deployment", configured.Deployment, "mode", configured.Spec.Mode(),
-			"revision", configured.Revision, "epoch", configured.Epoch)
+		if err := r.say(modeLine(configured), modeOf(configured)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// digest prints the digests of all deployments every interval.
+func (r *Reporter) digest(ctx context.Context) error {
+	if r.config.DigestInterval == 0 {
+		return nil
+	}
+	ticker := time.NewTicker(r.config.DigestInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+		data := r.live.Data(report.Options{Last: r.config.DigestInterval})
+		for i := range data.Deployments {
+			if d := &data.Deployments[i]; !d.Retired {
+				if err := r.say(digestLine(d, r.config.DigestInterval), digestOf(d)); err != nil {
+					return err
+				}
+			}
+		}
 	}
 }
 
@@ -128,12 +172,5 @@ func (r *Reporter) summarize(msg *message.Message) error {
 	if !ok {
 		return events.Permanent(fmt.Errorf("event %s is a %s; summaries are of decisions", event.ID, event.Type))
 	}
-	line := Summary(decision)
-	if r.config.SummaryFormat == "json" {
-		line = string(event.Data)
-	}
-	if _, err := fmt.Fprintln(r.summaries, line); err != nil {
-		return fmt.Errorf("print summary: %w", err)
-	}
-	return nil
+	return r.say(Summary(decision), summaryOf(event.ID, decision))
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -42,19 +41,14 @@ func WriteReport(ctx context.Context, log events.Log, topics events.Topics, opti
 // buildReport folds the log into the data of a report.
 func buildReport(ctx context.Context, log events.Log, topics events.Topics, options ReportOptions) (report.Data, error) {
 	builder := report.NewBuilder()
-	// simulated says that some deployment lives at another speed than the log:
-	// what it observed at an instant may be anywhere in the log.
+	// What was observed at an instant is in the log from then on, but not of a
+	// deployment that lives faster: of that, it may be anywhere.
 	simulated := false
 	for _, name := range reported {
 		topic := topics.Name(name)
 		var window events.Range
-		if name != events.TopicDeployments && !simulated {
-			if !options.From.IsZero() {
-				window.From.Time = options.From.Add(-slack)
-			}
-			if !options.To.IsZero() {
-				window.To.Time = options.To.Add(slack)
-			}
+		if name != events.TopicDeployments && !simulated && !options.From.IsZero() {
+			window.From.Time = options.From.Add(-slack)
 		}
 		for record, err := range log.Read(ctx, topic, window) {
 			if err != nil {
@@ -81,8 +75,7 @@ func buildReport(ctx context.Context, log events.Log, topics events.Topics, opti
 	}), nil
 }
 
-// slack is how much later than its instant a fact may be in the log, and how far
-// the clocks of services may be apart.
+// slack is how far the clocks of services may be apart.
 const slack = time.Hour
 
 // shows reports whether an event of a topic belongs in the report. What is
@@ -154,20 +147,4 @@ func (r *Reporter) filename(now time.Time) string {
 		return r.config.ReportFilename
 	}
 	return "tidemark_report_" + now.UTC().Format("20060102_150405") + ".html"
-}
-
-// servePage serves the report of the recent past, built when it is asked for.
-func (r *Reporter) servePage(w http.ResponseWriter, request *http.Request) {
-	now := r.now()
-	page, err := WriteReport(request.Context(), r.log, r.topics, ReportOptions{From: now.Add(-r.config.History), GeneratedAt: now})
-	if err != nil {
-		r.logger.Error("report is not served", "error", err)
-		http.Error(w, "the report cannot be built: "+err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
-	if _, err := w.Write(page); err != nil {
-		r.logger.Debug("report was not read to its end", "error", err)
-	}
 }

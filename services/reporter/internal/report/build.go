@@ -14,11 +14,23 @@ import (
 func (b *Builder) Build(o Options) Data {
 	data := Data{
 		Title: cmp.Or(o.Title, "Tidemark report"), GeneratedAt: o.GeneratedAt.UTC(),
-		EvidenceClasses: EvidenceClasses, Deployments: []Deployment{},
+		EvidenceClasses: EvidenceClasses, Live: o.Live, Deployments: []Deployment{},
 	}
 	for _, name := range slices.Sorted(maps.Keys(b.deployments)) {
 		if len(o.Deployments) == 0 || slices.Contains(o.Deployments, name) {
-			data.Deployments = append(data.Deployments, b.deployments[name].build(o.From, o.To))
+			d, from := b.deployments[name], o.From
+			oldest, newest := d.seen()
+			if last := newest.Add(-o.Last); o.Last > 0 && last.After(from) && last.After(oldest) {
+				from = last
+			}
+			built := d.build(from, o.To)
+			if o.Live == "" {
+				built.ResumeMs = 0
+			}
+			if resume, ok := o.Resume[name]; ok {
+				built.resume(resume)
+			}
+			data.Deployments = append(data.Deployments, built)
 		}
 	}
 	return data
@@ -46,6 +58,7 @@ func (d *deployment) build(from, to time.Time) Deployment {
 	}
 	out.Roles = d.roles(v)
 	out.FromMs, out.ToMs = v.extent(from, to)
+	out.ResumeMs = v.resumeMs()
 	for _, source := range evidenceColumns[:3] {
 		if runs := v.evidence.runs(source); len(runs) > 0 {
 			out.Evidence[source] = runs
@@ -143,4 +156,31 @@ func (v *view) extent(from, to time.Time) (fromMs, toMs int64) {
 		return 0, 0
 	}
 	return first.UnixMilli(), last.UnixMilli()
+}
+
+// resumeMs is the instant from which on the view may still change: where the
+// oldest of the newest buckets begins.
+func (v *view) resumeMs() int64 {
+	var resume int64
+	for _, t := range [...]*track{v.fleet, v.traffic, v.load, v.evidence, v.decisions, v.forecasts} {
+		if n := len(t.buckets); n > 0 {
+			if first := t.buckets[n-1].first.UnixMilli(); resume == 0 || first < resume {
+				resume = first
+			}
+		}
+	}
+	return resume
+}
+
+// resume leaves out what was before an instant.
+func (d *Deployment) resume(fromMs int64) {
+	for _, s := range [...]**Series{&d.Fleet, &d.Traffic, &d.Load, &d.Decided, &d.Forecasts} {
+		*s = (*s).after(fromMs)
+	}
+	d.Engines = slices.Clone(d.Engines)
+	for i := range d.Engines {
+		d.Engines[i].Series = d.Engines[i].Series.after(fromMs)
+	}
+	d.Decisions = d.Decisions.after(fromMs)
+	d.Actuations = slices.DeleteFunc(slices.Clone(d.Actuations), func(a Actuation) bool { return a.AtMs < fromMs })
 }

@@ -139,9 +139,15 @@ func (l *ledger) thin() {
 		l.leftOut += over
 		kept = kept[over:]
 	}
+	l.entries = kept
+	l.renumber()
+}
+
+// renumber forgets the shapes and plans that no entry has.
+func (l *ledger) renumber() {
 	shapes, plans := newDictionary(), newDictionary()
-	entries := make([]entry, len(kept))
-	for i, e := range kept {
+	entries := make([]entry, len(l.entries))
+	for i, e := range l.entries {
 		e.shape, e.plan = shapes.number(l.shapes.values[e.shape]), plans.number(l.plans.values[e.plan])
 		entries[i] = e
 	}
@@ -174,6 +180,39 @@ func (l *ledger) between(from, to time.Time) Decisions {
 	}
 	for _, p := range plans.values {
 		out.Plans = append(out.Plans, json.RawMessage(p))
+	}
+	return out
+}
+
+// after returns the decisions at and after an instant, with the shapes and plans
+// that they have.
+func (d Decisions) after(fromMs int64) Decisions {
+	out := Decisions{LeftOut: d.LeftOut}
+	shapes, plans := map[int]int{}, map[int]int{}
+	number := func(numbers map[int]int, n int, values []json.RawMessage, into *[]json.RawMessage) int {
+		k, ok := numbers[n]
+		if !ok {
+			k = len(*into)
+			numbers[n] = k
+			*into = append(*into, values[n])
+		}
+		return k
+	}
+	at, previous := d.StartMs, int64(0)
+	for i, id := range d.IDs {
+		if at += d.StepsMs[i]; at < fromMs {
+			continue
+		}
+		if len(out.IDs) == 0 {
+			out.StartMs, previous = at, at
+		}
+		out.IDs = append(out.IDs, id)
+		out.StepsMs = append(out.StepsMs, at-previous)
+		previous = at
+		out.Shape = append(out.Shape, number(shapes, d.Shape[i], d.Shapes, &out.Shapes))
+		out.Plan = append(out.Plan, number(plans, d.Plan[i], d.Plans, &out.Plans))
+		out.TTFTEstMs = append(out.TTFTEstMs, d.TTFTEstMs[i])
+		out.ITLEstMs = append(out.ITLEstMs, d.ITLEstMs[i])
 	}
 	return out
 }

@@ -212,7 +212,7 @@ func TestPageHostile(t *testing.T) {
 func tables(t *testing.T, data Data) []byte {
 	t.Helper()
 	var page bytes.Buffer
-	if err := render(&page, data, fstest.MapFS{}); err != nil {
+	if _, err := render(&page, data, fstest.MapFS{}); err != nil {
 		t.Fatal(err)
 	}
 	return page.Bytes()

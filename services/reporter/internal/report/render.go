@@ -55,22 +55,27 @@ func Bundled() bool {
 // Content-Security-Policy allows its own script and style by their hashes, and
 // no request at all. Where the front end was not built, the file says so and
 // shows the data as tables.
-func Render(w io.Writer, data Data) error { return render(w, data, dist) }
+func Render(w io.Writer, data Data) error {
+	_, err := render(w, data, dist)
+	return err
+}
 
-func render(w io.Writer, data Data, front fs.FS) error {
+// RenderPolicy is Render for a page that is served: it returns the page's
+// Content-Security-Policy too, for the header of the answer. A page that is live
+// may connect to where it came from.
+func RenderPolicy(w io.Writer, data Data) (policy string, err error) { return render(w, data, dist) }
+
+func render(w io.Writer, data Data, front fs.FS) (policy string, err error) {
 	b, ok, err := loadBundle(front)
-	if err != nil {
-		return fmt.Errorf("render report: %w", err)
-	}
-	if !ok {
-		err = renderTables(w, data)
-	} else {
-		err = renderPage(w, data, b)
+	if err == nil && ok {
+		policy, err = renderPage(w, data, b)
+	} else if err == nil {
+		policy, err = renderTables(w, data)
 	}
 	if err != nil {
-		return fmt.Errorf("render report: %w", err)
+		return "", fmt.Errorf("render report: %w", err)
 	}
-	return nil
+	return policy, nil
 }
 
 // source is a CSP source expression that allows exactly this inline content.
@@ -79,15 +84,22 @@ func source(content string) string {
 	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }
 
-func renderPage(w io.Writer, data Data, b bundle) error {
+// locked is the policy of every page: nothing is loaded, framed or sent.
+const locked = "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'"
+
+func renderPage(w io.Writer, data Data, b bundle) (policy string, err error) {
 	// Encoding escapes <, > and &, so that no string can end the element.
 	encoded, err := json.Marshal(data)
 	if err != nil {
-		return fmt.Errorf("encode data: %w", err)
+		return "", fmt.Errorf("encode data: %w", err)
 	}
-	return pageTemplate.ExecuteTemplate(w, "page.html", map[string]any{
+	policy = locked + "; script-src " + source(b.script) + "; style-src " + source(b.style)
+	if data.Live != "" {
+		policy += "; connect-src 'self'"
+	}
+	return policy, pageTemplate.ExecuteTemplate(w, "page.html", map[string]any{
 		"Title":  data.Title,
-		"Policy": "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; script-src " + source(b.script) + "; style-src " + source(b.style),
+		"Policy": policy,
 		"Style":  template.CSS(b.style),
 		"Script": template.JS(b.script),
 		"Data":   template.JS(encoded),
@@ -97,15 +109,16 @@ func renderPage(w io.Writer, data Data, b bundle) error {
 // tableRows bounds the decisions in a fallback page, which has no paging.
 const tableRows = 500
 
-func renderTables(w io.Writer, data Data) error {
+func renderTables(w io.Writer, data Data) (policy string, err error) {
 	style, err := pages.ReadFile("fallback.css")
 	if err != nil {
-		return err
+		return "", err
 	}
 	content := strings.TrimSpace(string(style))
-	return pageTemplate.ExecuteTemplate(w, "fallback.html", map[string]any{
+	policy = locked + "; style-src " + source(content)
+	return policy, pageTemplate.ExecuteTemplate(w, "fallback.html", map[string]any{
 		"Data":   data,
-		"Policy": "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; style-src " + source(content),
+		"Policy": policy,
 		"Style":  template.CSS(content),
 	})
 }

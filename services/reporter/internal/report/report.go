@@ -21,6 +21,15 @@ type Options struct {
 	// From and To bound what is shown by the instants at which it was observed,
 	// both included; zero is open.
 	From, To time.Time
+	// Last bounds what is shown of each deployment to the stretch before its
+	// newest fact; 0 is open.
+	Last time.Duration
+	// Resume cuts the series, decisions and actuations of a deployment, by name:
+	// those before its instant, in milliseconds since 1970 UTC, are left out. They
+	// are what a page that shows the deployment up to its ResumeMs has already.
+	Resume map[string]int64
+	// Live is the address of the stream by which the page goes on; empty is none.
+	Live string
 	// Deployments are those shown, in the order of their names; none means all.
 	Deployments []string
 	// GeneratedAt is written on the page.
@@ -34,6 +43,7 @@ type Data struct {
 	Title           string       `json:"title"`
 	GeneratedAt     time.Time    `json:"generated_at"`
 	EvidenceClasses []string     `json:"evidence_classes"`
+	Live            string       `json:"live,omitempty"`
 	Deployments     []Deployment `json:"deployments"`
 }
 
@@ -52,6 +62,9 @@ type Deployment struct {
 	// FromMs and ToMs bound what is shown, in milliseconds since 1970 UTC.
 	FromMs int64 `json:"from_ms"`
 	ToMs   int64 `json:"to_ms"`
+	// ResumeMs is the instant from which on what is shown may still change; only
+	// a page that is live has it.
+	ResumeMs int64 `json:"resume_ms,omitzero"`
 	// Modes are the instants of the first decision under each mode and epoch,
 	// Settings those of the first under each revision.
 	Modes    []ModeChange `json:"modes"`

@@ -307,6 +307,29 @@ func (t *track) series(names ...string) *Series {
 	return out
 }
 
+// after returns the rows at and after an instant.
+func (s *Series) after(fromMs int64) *Series {
+	if s == nil {
+		return nil
+	}
+	start, at, first := int64(0), s.StartMs, -1
+	for i, step := range s.StepsMs {
+		if at += step; at >= fromMs {
+			start, first = at, i
+			break
+		}
+	}
+	if first < 0 {
+		return nil
+	}
+	out := &Series{StartMs: start, StepsMs: slices.Clone(s.StepsMs[first:]), Values: map[string]Values{}}
+	out.StepsMs[0] = 0
+	for name, values := range s.Values {
+		out.Values[name] = values[first:]
+	}
+	return out
+}
+
 // Span is a stretch of time in which something was one thing.
 type Span struct {
 	FromMs int64 `json:"from_ms"`

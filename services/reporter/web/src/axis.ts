@@ -7,9 +7,9 @@ export class TimeAxis {
   /** hovered is the chart under the pointer; the others only follow its line. */
   hovered: uPlot | null = null;
   private readonly charts = new Set<uPlot>();
-  private readonly listeners = new Set<() => void>();
+  private listener: () => void = () => {};
 
-  constructor(readonly key: string, readonly from: number, readonly to: number) {
+  constructor(readonly key: string, public from: number, public to: number) {
     this.min = from;
     this.max = to > from ? to : from + 1000;
   }
@@ -31,16 +31,35 @@ export class TimeAxis {
     if (!(max - min >= 1000)) return;
     this.min = Math.max(min, this.from);
     this.max = Math.min(max, this.to);
+    this.apply();
+  }
+
+  /** extend moves the whole range on. What is zoomed into stays in view. */
+  extend(from: number, to: number): void {
+    const zoomed = this.zoomed;
+    this.from = from;
+    this.to = to > from ? to : from + 1000;
+    if (!zoomed || this.min < from) {
+      this.min = this.from;
+      this.max = this.to;
+    }
+    this.apply();
+    // Where neither scale changed, the figures may have.
+    for (const chart of this.charts) chart.redraw();
+  }
+
+  private apply(): void {
     for (const chart of this.charts) chart.setScale("x", { min: this.min, max: this.max });
-    for (const listener of this.listeners) listener();
+    this.listener();
   }
 
   reset(): void {
     this.set(this.from, this.to);
   }
 
+  /** onChange sets what is told of every change. */
   onChange(listener: () => void): void {
-    this.listeners.add(listener);
+    this.listener = listener;
   }
 
   each(visit: (chart: uPlot) => void): void {

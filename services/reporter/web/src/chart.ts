@@ -34,13 +34,15 @@ export interface LineChart {
   caption: string;
   unit: string;
   lines: Line[];
+  height: number;
+  marks: Mark[];
   /** missing are stretches in which the source gave nothing. */
   missing?: Stretch[];
 }
 
 /** line takes a named column of a table, if the table has it. */
 export function line(
-  series: Series | undefined,
+  series: Series | null | undefined,
   name: string,
   look: Omit<Line, "at" | "values">,
 ): Line[] {
@@ -126,7 +128,7 @@ export function linkPlugin(axis: TimeAxis): uPlot.Plugin {
 }
 
 /** marksPlugin draws what is true of the whole time axis: activations. */
-export function marksPlugin(marks: Mark[]): uPlot.Plugin {
+export function marksPlugin(marks: () => Mark[]): uPlot.Plugin {
   return {
     hooks: {
       draw: (u) => {
@@ -136,7 +138,7 @@ export function marksPlugin(marks: Mark[]): uPlot.Plugin {
         ctx.beginPath();
         ctx.rect(bbox.left, bbox.top - 14 * ratio, bbox.width, bbox.height + 14 * ratio);
         ctx.clip();
-        for (const mark of marks) {
+        for (const mark of marks()) {
           const x = Math.round(u.valToPos(mark.at, "x", true));
           if (x < bbox.left || x > bbox.left + bbox.width) continue;
           ctx.strokeStyle = colour("ink");
@@ -159,7 +161,7 @@ export function marksPlugin(marks: Mark[]): uPlot.Plugin {
   };
 }
 
-function missingPlugin(stretches: Stretch[]): uPlot.Plugin {
+function missingPlugin(stretches: () => Stretch[]): uPlot.Plugin {
   return {
     hooks: {
       drawClear: (u) => {
@@ -169,7 +171,7 @@ function missingPlugin(stretches: Stretch[]): uPlot.Plugin {
         ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
         ctx.clip();
         ctx.fillStyle = colour("veil");
-        for (const s of stretches) {
+        for (const s of stretches()) {
           const from = u.valToPos(s.from, "x", true);
           const to = u.valToPos(s.to, "x", true);
           ctx.fillRect(from, bbox.top, Math.max(to - from, devicePixelRatio), bbox.height);
@@ -208,19 +210,19 @@ export function swatch(look: { colour: Colour; dash?: number[] }): HTMLElement {
   return h("span", { class: `swatch c-${look.colour}${look.dash ? " dashed" : ""}`, "aria-hidden": "true" });
 }
 
-function tooltipPlugin(axis: TimeAxis, chart: LineChart): uPlot.Plugin {
+function tooltipPlugin(axis: TimeAxis, shown: () => Line[], unit: string): uPlot.Plugin {
   let tooltip: Tooltip;
   let focused: number | null = null;
   const update = (u: uPlot) => {
     const at = u.cursor.left !== undefined && u.cursor.left >= 0 ? u.posToVal(u.cursor.left, "x") : null;
     if (axis.hovered !== u || at === null) return tooltip.hide();
-    const lines = chart.lines.flatMap((l, i) => {
+    const lines = shown().flatMap((l, i) => {
       if (!u.series[i + 1]?.show || (l.quiet && focused !== i + 1)) return [];
       const idx = u.cursor.idxs?.[i + 1];
       const value = idx === null || idx === undefined ? undefined : u.data[i + 1]?.[idx];
       return [
         h("span", {}, swatch(l), " ", l.label),
-        h("b", {}, value === null || value === undefined ? "no data" : `${exact(value)} ${chart.unit}`),
+        h("b", {}, value === null || value === undefined ? "no data" : `${exact(value)} ${unit}`),
       ];
     });
     tooltip.show(h("time", {}, instant(Math.round(at / 1000) * 1000) + " UTC"), h("div", { class: "pairs" }, ...lines));
@@ -288,25 +290,41 @@ function isolated(u: uPlot, series: number): number[] | null {
   return alone.length ? alone : null;
 }
 
-/** drawLines makes a chart of lines and returns its figure. */
-export function drawLines(axis: TimeAxis, chart: LineChart, marks: Mark[], height: number): HTMLElement {
+/** Drawn is a figure in the page that can show newer data. */
+export interface Drawn<C> {
+  element: HTMLElement;
+  mount(): void;
+  update(chart: C): void;
+  destroy(): void;
+}
+
+/** drawLines makes a chart of lines. */
+export function drawLines(axis: TimeAxis, first: LineChart): Drawn<LineChart> {
   const body = h("div", { class: "plot" });
-  const empty = chart.lines.every((l) => l.values.every((v) => v === null));
-  const figure = frame(chart.title, chart.unit, chart.caption, body);
-  if (empty) {
-    body.append(h("p", { class: "nothing" }, "No data in this range."));
-    return figure;
-  }
+  const figure = frame(first.title, first.unit, first.caption, body);
+  const hidden = new Set(first.lines.filter((l) => l.hidden).map((l) => l.label));
+  const height = first.height;
+  let chart = first;
+  let u: uPlot | undefined;
+  const join = () => uPlot.join(chart.lines.map((l): uPlot.AlignedData => [l.at, l.values]));
   const mount = () => {
+    u?.destroy();
+    u = undefined;
+    body.replaceChildren();
+    figure.querySelector(".legend")!.replaceChildren();
+    if (chart.lines.every((l) => l.values.every((v) => v === null))) {
+      body.append(h("p", { class: "nothing" }, "No data in this range."));
+      return;
+    }
     const { options, timeAxis } = timeOptions(axis, body.clientWidth || 680, height);
-    const top = Math.max(0, ...chart.lines.filter((l) => l.limit).flatMap((l) => l.values.map((v) => v ?? 0)));
-    const u = new uPlot(
+    u = new uPlot(
       {
         ...options,
         scales: {
           ...options.scales,
           y: {
             range: (_u, _min, max) => {
+              const top = Math.max(0, ...chart.lines.filter((l) => l.limit).flatMap((l) => l.values.map((v) => v ?? 0)));
               const seen = max ?? 0;
               const high = top > 0 && (seen === 0 || top <= 2.2 * seen) ? Math.max(seen, top) : seen;
               return [0, high > 0 ? high * 1.1 : 1];
@@ -342,32 +360,27 @@ export function drawLines(axis: TimeAxis, chart: LineChart, marks: Mark[], heigh
             ...(l.limit ? { auto: false } : {}),
             paths: l.stepped ? stepped : linear,
             gaps: l.stepped ? (u, i) => holes(u, i, 0) : (u, i) => holes(u, i, -1),
-            show: !l.hidden,
+            show: !hidden.has(l.label),
             points: { show: false, size: 3.5, fill: () => colour(l.colour), filter: (u, i) => isolated(u, i) },
           })),
         ],
         padding: margins,
-        plugins: [linkPlugin(axis), missingPlugin(chart.missing ?? []), marksPlugin(marks), tooltipPlugin(axis, chart)],
+        plugins: [linkPlugin(axis), missingPlugin(() => chart.missing ?? []), marksPlugin(() => chart.marks), tooltipPlugin(axis, () => chart.lines, chart.unit)],
       },
-      uPlot.join(chart.lines.map((l): uPlot.AlignedData => [l.at, l.values])),
+      join(),
       body,
     );
-    figure.querySelector(".legend")!.append(...legend(u, chart));
+    figure.querySelector(".legend")!.append(...legend(u, chart, hidden));
     follow(u, body, height);
   };
-  pendingMounts.push(mount);
-  return figure;
-}
-
-const pendingMounts: (() => void)[] = [];
-
-/** mountCharts draws the charts whose figures are in the page by now. */
-export function mountCharts(): void {
-  for (const mount of pendingMounts.splice(0)) mount();
-}
-
-export function deferMount(mount: () => void): void {
-  pendingMounts.push(mount);
+  const labels = (c: LineChart) => JSON.stringify([c.lines.map((l) => [l.label, l.colour])]);
+  const update = (next: LineChart) => {
+    const same = u && labels(next) === labels(chart);
+    chart = next;
+    if (same) u!.setData(join(), false);
+    else mount();
+  };
+  return { element: figure, mount, update, destroy: () => u?.destroy() };
 }
 
 /** follow keeps a chart as wide as its place and in the colours of the theme. */
@@ -383,14 +396,16 @@ export function follow(u: uPlot, body: HTMLElement, height: number): void {
   });
 }
 
-function legend(u: uPlot, chart: LineChart): HTMLElement[] {
+function legend(u: uPlot, chart: LineChart, hidden: Set<string>): HTMLElement[] {
   const quiet = chart.lines.filter((l) => l.quiet).length;
   const entries = chart.lines.flatMap((l, i) => {
     if (l.quiet) return [];
-    const button = h("button", { type: "button", "aria-pressed": String(!l.hidden) }, swatch(l), l.label);
+    const button = h("button", { type: "button", "aria-pressed": String(!hidden.has(l.label)) }, swatch(l), l.label);
     button.addEventListener("click", () => {
       const show = !u.series[i + 1]!.show;
       u.setSeries(i + 1, { show });
+      if (show) hidden.delete(l.label);
+      else hidden.add(l.label);
       button.setAttribute("aria-pressed", String(show));
     });
     return [button];

@@ -9,6 +9,8 @@ export interface Data {
   title: string;
   generated_at: string;
   evidence_classes: string[];
+  /** The address of the stream by which a live page goes on. */
+  live?: string;
   deployments: Deployment[];
 }
 
@@ -24,6 +26,8 @@ export interface Deployment {
   planners: string[];
   from_ms: number;
   to_ms: number;
+  /** From where on a live page lacks data. */
+  resume_ms?: number;
   modes: { at_ms: number; mode: Mode; epoch: number }[];
   settings: Setting[];
   summary: Summary;
@@ -33,12 +37,22 @@ export interface Deployment {
   load?: Series;
   decided?: Series;
   forecasts?: Series;
-  engines: { role: Role; worker: string; dp_rank: number; series: Series }[];
+  engines: Engine[];
   engines_unlisted?: number;
   evidence: Record<string, Span[]>;
   decisions: Decisions;
   actuations: Actuation[];
   actuations_left_out?: number;
+  /** The listed decisions, once they were taken apart. */
+  rows?: Row[];
+}
+
+export interface Engine {
+  role: Role;
+  worker: string;
+  dp_rank: number;
+  /** Null in an update means that nothing is new. */
+  series: Series | null;
 }
 
 export interface Setting {
@@ -194,17 +208,20 @@ export interface Row {
   itl: number | null;
 }
 
-export function rowsOf(d: Decisions): Row[] {
-  if (!d.ids || !d.steps_ms) return [];
+/** rowsOf returns the listed decisions of a deployment, the oldest first. */
+export function rowsOf(deployment: Deployment): Row[] {
+  if (deployment.rows) return deployment.rows;
+  const d = deployment.decisions;
+  if (!d.ids || !d.steps_ms) return (deployment.rows = []);
   const at = instants(d.start_ms, d.steps_ms);
-  return d.ids.map((id, i) => ({
+  return (deployment.rows = d.ids.map((id, i) => ({
     id,
     at: at[i]!,
     shape: d.shapes![d.shape![i]!]!,
     plan: d.plans![d.plan![i]!]!,
     ttft: d.ttft_est_ms![i] ?? null,
     itl: d.itl_est_ms![i] ?? null,
-  }));
+  })));
 }
 
 /** Stretch is a time from one instant to another, in milliseconds. */

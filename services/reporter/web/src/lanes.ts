@@ -1,6 +1,6 @@
 import uPlot from "uplot";
 import type { TimeAxis } from "./axis";
-import { deferMount, follow, frame, gutter, linkPlugin, margins, marksPlugin, swatch, timeOptions, Tooltip, underline, type Mark } from "./chart";
+import { follow, frame, gutter, linkPlugin, margins, marksPlugin, swatch, timeOptions, Tooltip, underline, type Drawn, type Mark } from "./chart";
 import { h } from "./dom";
 import { clock, duration, instant } from "./format";
 import { colour, type Colour } from "./theme";
@@ -22,6 +22,7 @@ export interface LaneChart {
   title: string;
   caption: string;
   lanes: Lane[];
+  marks: Mark[];
   legend: { label: string; colour: Colour }[];
 }
 
@@ -29,22 +30,25 @@ const laneHeight = 31;
 const barHeight = 11;
 
 /** drawLanes makes a chart of lanes: what was when, one lane for each thing. */
-export function drawLanes(axis: TimeAxis, chart: LaneChart, marks: Mark[]): HTMLElement {
+export function drawLanes(axis: TimeAxis, first: LaneChart): Drawn<LaneChart> {
   const body = h("div", { class: "plot" });
-  const figure = frame(chart.title, "", chart.caption, body);
-  if (chart.lanes.length === 0) {
-    body.append(h("p", { class: "nothing" }, "No data in this range."));
-    return figure;
-  }
-  figure.querySelector(".legend")!.append(
-    ...chart.legend.map((l) => h("span", {}, swatch(l), l.label)),
-  );
-  const height = chart.lanes.length * laneHeight + 16 + underline;
-  deferMount(() => {
+  const figure = frame(first.title, "", first.caption, body);
+  let chart = first;
+  let u: uPlot | undefined;
+  const mount = () => {
+    u?.destroy();
+    u = undefined;
+    body.replaceChildren();
+    figure.querySelector(".legend")!.replaceChildren(...chart.legend.map((l) => h("span", {}, swatch(l), l.label)));
+    if (chart.lanes.length === 0) {
+      body.append(h("p", { class: "nothing" }, "No data in this range."));
+      return;
+    }
+    const height = chart.lanes.length * laneHeight + 16 + underline;
     const { options, timeAxis } = timeOptions(axis, body.clientWidth || 680, height);
     let tooltip: Tooltip;
     const laneTop = (u: uPlot, i: number) => u.bbox.top + (i * u.bbox.height) / chart.lanes.length;
-    const u = new uPlot(
+    u = new uPlot(
       {
         ...options,
         scales: { ...options.scales, y: { range: () => [0, chart.lanes.length] } },
@@ -80,15 +84,20 @@ export function drawLanes(axis: TimeAxis, chart: LaneChart, marks: Mark[]): HTML
               },
             },
           },
-          marksPlugin(marks),
+          marksPlugin(() => chart.marks),
         ],
       },
       [[axis.from, axis.to], [null, null]],
       body,
     );
     follow(u, body, height);
-  });
-  return figure;
+  };
+  const update = (next: LaneChart) => {
+    const same = u && JSON.stringify(next.lanes.map((l) => l.label)) === JSON.stringify(chart.lanes.map((l) => l.label));
+    chart = next;
+    if (!same) mount();
+  };
+  return { element: figure, mount, update, destroy: () => u?.destroy() };
 }
 
 function drawBars(u: uPlot, lanes: Lane[], laneTop: (u: uPlot, i: number) => number): void {

@@ -3,56 +3,113 @@
 import "uplot/dist/uPlot.min.css";
 import "./report.css";
 import { TimeAxis } from "./axis";
-import { swatch, mountCharts } from "./chart";
+import { drawLines, swatch, type Drawn, type LineChart } from "./chart";
 import { rowsOf, type Actuation, type Data, type Deployment } from "./data";
 import { h } from "./dom";
 import { brief, duration, instant, number, range, words } from "./format";
+import { drawLanes, type LaneChart } from "./lanes";
+import { merge } from "./merge";
 import { drawCalibration, drawFacts, drawHeader, drawSwitcher, drawTiles, drawVerdict } from "./overview";
-import { drawSections, outcomeColour } from "./sections";
+import { describeSections, outcomeColour, type Section } from "./sections";
 import { DecisionTable } from "./table";
 import { borrowTheme, isDark, setTheme, startTheme } from "./theme";
 
+type Figure = Drawn<LineChart> | Drawn<LaneChart>;
+
 /** Page shows one deployment of the data at a time. */
 class Page {
+  private shown = "";
   private axis: TimeAxis | undefined;
   private table: DecisionTable | undefined;
+  private figures = new Map<string, Figure>();
+  private sections = "";
+  private slots: [HTMLElement, (d: Deployment) => (HTMLElement | null)[]][] = [];
+  private readonly state = h("span", { class: "state", role: "status" });
 
-  constructor(private readonly root: HTMLElement, private readonly data: Data) {}
+  constructor(private readonly root: HTMLElement, private data: Data) {}
 
   show(d: Deployment): void {
-    this.axis?.each((chart) => chart.destroy());
-    const rows = rowsOf(d.decisions);
-    const axis = (this.axis = new TimeAxis(`tidemark/${this.data.deployments.indexOf(d)}`, d.from_ms, d.to_ms));
-    const table = (this.table = new DecisionTable(d, rows));
-    const setting = d.settings.at(-1);
-    const scatters = [drawCalibration("TTFT", d.score.ttft, setting?.ttft_ms), drawCalibration("ITL", d.score.itl, setting?.itl_ms)].filter((s) => s !== null);
+    // What is shown already stays as its reader left it: zoom, search, hidden lines.
+    const again = this.shown === d.name;
+    const old = this.figures;
+    if (!again) for (const figure of old.values()) figure.destroy();
+    const kept = again ? old : new Map<string, Figure>();
+    this.shown = d.name;
+    this.slots = [];
+    this.figures = new Map();
+    if (!again || !this.axis) this.axis = new TimeAxis(`tidemark/${this.data.deployments.indexOf(d)}`, d.from_ms, d.to_ms);
+    if (!again || !this.table) this.table = new DecisionTable(d);
+    const axis = this.axis;
+    const sections = describeSections(this.data, d);
+    this.sections = titles(sections);
+    const fresh: Figure[] = [];
+    const draw = (f: LineChart | LaneChart): HTMLElement => {
+      let figure = kept.get(f.title);
+      if (figure) (figure as Drawn<LineChart | LaneChart>).update(f);
+      else fresh.push((figure = "lanes" in f ? drawLanes(axis, f) : drawLines(axis, f)));
+      this.figures.set(f.title, figure);
+      return figure.element;
+    };
     this.root.replaceChildren(
       this.bar(d, axis),
       h("main", {},
-        drawSwitcher(this.data.deployments, d, (other) => this.show(other)),
-        drawHeader(d),
-        drawVerdict(d),
-        drawTiles(d),
-        drawFacts(d),
+        this.slot(d, (d) => [drawSwitcher(this.data.deployments, d, (other) => this.show(other)), drawHeader(d), drawVerdict(d), drawTiles(d), drawFacts(d)]),
         h("p", { class: "how" }, "All charts share one time axis in UTC: drag to zoom in, double click to zoom out. Where a pixel stands for several instants, lines keep the lowest and the highest. A broken line and shading mean that nothing is known; nothing missing is drawn as zero."),
-        ...drawSections(axis, this.data, d, rows),
-        scatters.length ? h("section", {}, h("h2", {}, "Calibration"), h("div", { class: "side" }, ...scatters)) : null,
-        drawActuations(d),
-        table.element),
-      h("footer", {}, `Generated ${instant(Date.parse(this.data.generated_at))} UTC by Tidemark. This page is a projection of the log; it holds all of its data and makes no network request.`),
+        ...sections.map((s) => h("section", {}, h("h2", {}, s.title), ...s.figures.map(draw))),
+        this.slot(d, (d) => [drawScatters(d), drawActuations(d)]),
+        this.table.element),
+      this.slot(d, () => [h("footer", {}, `Generated ${instant(Date.parse(this.data.generated_at))} UTC by Tidemark. This page is a projection of the log${this.data.live ? ", and follows it." : "; it holds all of its data and makes no network request."}`)]),
     );
-    mountCharts();
+    for (const figure of fresh) figure.mount();
+    for (const [title, figure] of kept) if (!this.figures.has(title)) figure.destroy();
+    axis.extend(d.from_ms, d.to_ms);
+    this.table.update(d);
+  }
+
+  /** slot is a place whose content is drawn anew with the data. */
+  private slot(d: Deployment, draw: (d: Deployment) => (HTMLElement | null)[]): HTMLElement {
+    const place = h("div", {}, ...draw(d));
+    this.slots.push([place, draw]);
+    return place;
+  }
+
+  /** update shows what the stream brought. */
+  private update(data: Data): void {
+    this.data = data;
+    const d = data.deployments.find((one) => one.name === this.shown) ?? data.deployments[0];
+    if (!d) return;
+    const sections = describeSections(data, d);
+    if (d.name !== this.shown || titles(sections) !== this.sections) return this.show(d);
+    for (const [place, draw] of this.slots) {
+      if (!place.matches(":focus-within")) place.replaceChildren(...draw(d).filter((e) => e !== null));
+    }
+    for (const f of sections.flatMap((s) => s.figures)) (this.figures.get(f.title) as Drawn<LineChart | LaneChart>).update(f);
+    this.axis?.extend(d.from_ms, d.to_ms);
+    this.table?.update(d);
+  }
+
+  /** listen goes on by the stream of a live page. The browser connects again. */
+  private listen(address: string): void {
+    const resume = new URLSearchParams(this.data.deployments.map((d) => [d.name, String(d.resume_ms ?? 0)]));
+    const stream = new EventSource(`${address}?${resume}`);
+    stream.addEventListener("message", (e: MessageEvent<string>) => {
+      this.update(merge(this.data, carried(e.data)));
+      this.state.textContent = "live";
+      this.state.className = "state on";
+    });
+    stream.addEventListener("error", () => {
+      this.state.textContent = "not connected";
+      this.state.className = "state off";
+    });
   }
 
   start(): void {
     const first = this.data.deployments[0];
     document.title = this.data.title;
-    if (!first) {
-      this.root.replaceChildren(h("main", {}, h("h1", {}, this.data.title), h("p", {}, "The log holds nothing about the deployments asked for.")));
-      return;
-    }
-    this.show(first);
-    this.follow();
+    if (first) this.show(first);
+    else this.root.replaceChildren(h("main", {}, h("h1", {}, this.data.title), h("p", {}, `The log holds nothing about ${this.data.live ? "any deployment yet. This page goes on when it does." : "the deployments asked for."}`)));
+    if (this.data.live) this.listen(this.data.live);
+    if (first) this.follow();
     addEventListener("hashchange", () => this.follow());
     let restore: (() => void) | undefined;
     addEventListener("beforeprint", () => {
@@ -71,7 +128,7 @@ class Page {
       return; // An address that is not well formed names no decision.
     }
     if (!id || this.table?.reveal(id)) return;
-    const other = this.data.deployments.find((d) => d.decisions.ids?.includes(id));
+    const other = this.data.deployments.find((d) => rowsOf(d).some((r) => r.id === id));
     if (!other) return;
     this.show(other);
     this.table?.reveal(id);
@@ -90,8 +147,16 @@ class Page {
       setTheme(isDark() ? "light" : "dark");
       theme.textContent = isDark() ? "Light" : "Dark";
     } }, isDark() ? "Light" : "Dark");
-    return h("div", { class: "bar" }, h("span", { class: "mark" }, "tidemark"), h("b", {}, d.name), shown, h("span", { class: "spring" }), reset, theme);
+    return h("div", { class: "bar" }, h("span", { class: "mark" }, "tidemark"), h("b", {}, d.name), shown, this.state, h("span", { class: "spring" }), reset, theme);
   }
+}
+
+const titles = (sections: Section[]) => JSON.stringify(sections.map((s) => [s.title, s.figures.map((f) => f.title)]));
+
+function drawScatters(d: Deployment): HTMLElement | null {
+  const setting = d.settings.at(-1);
+  const scatters = [drawCalibration("TTFT", d.score.ttft, setting?.ttft_ms), drawCalibration("ITL", d.score.itl, setting?.itl_ms)].filter((s) => s !== null);
+  return scatters.length ? h("section", {}, h("h2", {}, "Calibration"), h("div", { class: "side" }, ...scatters)) : null;
 }
 
 /** shownActuations is how many changes are listed before the button that shows all. */
@@ -129,13 +194,13 @@ function drawActuations(d: Deployment): HTMLElement | null {
 }
 
 /**
- * carried reads the data of the page. Characters that turn the direction of
+ * carried reads the data of a page. Characters that turn the direction of
  * writing could make text beside them read otherwise than it is; they are shown
  * as what does not belong there.
  */
-function carried(): Data {
-  return JSON.parse(document.getElementById("data")!.textContent!.replace(/[\u202a-\u202e\u2066-\u2069]/g, "\ufffd")) as Data;
+function carried(json: string): Data {
+  return JSON.parse(json.replace(/[\u202a-\u202e\u2066-\u2069]/g, "\ufffd")) as Data;
 }
 
 startTheme();
-new Page(document.getElementById("report")!, carried()).start();
+new Page(document.getElementById("report")!, carried(document.getElementById("data")!.textContent!)).start();

@@ -1,11 +1,9 @@
 // The charts of a deployment: what each shows, in which order, and how to read it.
 
-import type { TimeAxis } from "./axis";
-import { drawLines, line, type Line, type Mark } from "./chart";
-import { gapsOf, type Actuation, type Data, type Deployment, type Row, type Series, type Setting, type Span, type Stretch } from "./data";
-import { h } from "./dom";
+import { line, type Line, type LineChart, type Mark } from "./chart";
+import { gapsOf, rowsOf, type Actuation, type Data, type Deployment, type Row, type Series, type Setting, type Span, type Stretch } from "./data";
 import { brief, words } from "./format";
-import { drawLanes, type Bar, type Lane } from "./lanes";
+import type { Bar, Lane, LaneChart } from "./lanes";
 import type { Colour } from "./theme";
 
 /** limit is a line that follows a setting through the revisions. */
@@ -134,16 +132,24 @@ function actuationLanes(d: Deployment): Lane[] {
   return lanes;
 }
 
-const merged = (series: Series | undefined, name: string) => series?.values[name] !== undefined;
+const has = (series: Series | undefined, name: string) => series?.values[name] !== undefined;
 
-/** drawSections returns the figures of a deployment under their headings. */
-export function drawSections(axis: TimeAxis, data: Data, d: Deployment, rows: Row[]): HTMLElement[] {
+/** Section is what stands under one heading. */
+export interface Section {
+  title: string;
+  figures: (LineChart | LaneChart)[];
+}
+
+/** describeSections says which figures a deployment has, under their headings. */
+export function describeSections(data: Data, d: Deployment): Section[] {
+  const rows = rowsOf(d);
   const marks = marksOf(d);
-  const section = (title: string, ...figures: (HTMLElement | null)[]) => {
-    const drawn = figures.filter((f) => f !== null);
-    return drawn.length ? [h("section", {}, h("h2", {}, title), ...drawn)] : [];
+  const lines = (c: Omit<LineChart, "marks" | "height">, height = 210): LineChart => ({ ...c, marks, height });
+  const lanes = (c: Omit<LaneChart, "marks">): LaneChart => ({ ...c, marks });
+  const section = (title: string, ...figures: (LineChart | LaneChart | null)[]): Section[] => {
+    const shown = figures.filter((f) => f !== null);
+    return shown.length ? [{ title, figures: shown }] : [];
   };
-  const height = 210;
   const noFleet = missing(data, d.evidence["fleet"]);
   const noTraffic = missing(data, d.evidence["traffic"]);
   const noEngines = missing(data, d.evidence["engines"]);
@@ -151,7 +157,7 @@ export function drawSections(axis: TimeAxis, data: Data, d: Deployment, rows: Ro
 
   const replicas = d.roles.map((role) => {
     const bounds = d.settings.at(-1)?.roles[role];
-    return drawLines(axis, {
+    return lines({
       title: unit ? `Replicas: ${role}` : "Replicas",
       unit: "replicas",
       caption:
@@ -166,10 +172,10 @@ export function drawSections(axis: TimeAxis, data: Data, d: Deployment, rows: Ro
         ...limit(d, "min", (s) => s.roles[role]?.min, { colour: "grey" }),
       ],
       missing: noFleet,
-    }, marks, height);
+    });
   });
 
-  const rate = drawLines(axis, {
+  const rate = lines({
     title: "Request rate",
     unit: "requests/s",
     caption: "Observed over each window of traffic, and what was forecast for that same window one interval before: the distance between the lines is the error. Shaded: traffic was not measured.",
@@ -178,9 +184,9 @@ export function drawSections(axis: TimeAxis, data: Data, d: Deployment, rows: Ro
       ...line(d.forecasts, "rps", { label: "forecast", colour: "orange", dash: [5, 3] }),
     ],
     missing: noTraffic,
-  }, marks, height);
+  });
 
-  const latency = (title: string, name: "ttft" | "itl", of: (s: Setting) => number) => drawLines(axis, {
+  const latency = (title: string, name: "ttft" | "itl", of: (s: Setting) => number) => lines({
     title,
     unit: "ms",
     caption: "Mean and 95th percentile of each window as users saw them, beside what the performance models expect of the busiest engine, and the SLA. Shaded: not measured.",
@@ -191,9 +197,9 @@ export function drawSections(axis: TimeAxis, data: Data, d: Deployment, rows: Ro
       ...limit(d, "SLA", of),
     ],
     missing: noTraffic,
-  }, marks, height);
+  });
 
-  const lengths = drawLines(axis, {
+  const lengths = lines({
     title: "Sequence lengths",
     unit: "tokens",
     caption: "Mean input (ISL) and output (OSL) tokens per request: prefill work grows with the first, decode work with both.",
@@ -204,7 +210,7 @@ export function drawSections(axis: TimeAxis, data: Data, d: Deployment, rows: Ro
       ...line(d.forecasts, "osl", { label: "OSL forecast", colour: "purple", dash: [5, 3] }),
     ],
     missing: noTraffic,
-  }, marks, height);
+  });
 
   const engines = d.roles.flatMap((role) => {
     const single = (name: string, colour: Colour): Line[] =>
@@ -212,8 +218,8 @@ export function drawSections(axis: TimeAxis, data: Data, d: Deployment, rows: Ro
         line(e.series, name, { label: `${e.worker}${e.dp_rank ? ` rank ${e.dp_rank}` : ""}`, colour, width: 0.6, quiet: true }));
     const note = d.engines_unlisted ? ` ${d.engines_unlisted} engines or more are in the highest and the mean only.` : "";
     return [
-      role !== "decode" && merged(d.load, `queue_max.${role}`)
-        ? drawLines(axis, {
+      role !== "decode" && has(d.load, `queue_max.${role}`)
+        ? lines({
           title: `Queued prefill tokens per engine: ${role}`,
           unit: "tokens",
           caption: "Prompt tokens that wait in front of each engine: the highest, the mean, and every engine as a thin line. A queue that stays is a pool that is too small." + note,
@@ -223,10 +229,10 @@ export function drawSections(axis: TimeAxis, data: Data, d: Deployment, rows: Ro
             ...line(d.load, `queue_mean.${role}`, { label: "mean", colour: "blue", width: 2 }),
           ],
           missing: noEngines,
-        }, marks, height)
+        })
         : null,
-      role !== "prefill" && merged(d.load, `kv_max.${role}`)
-        ? drawLines(axis, {
+      role !== "prefill" && has(d.load, `kv_max.${role}`)
+        ? lines({
           title: `KV cache in use per engine: ${role}`,
           unit: "tokens",
           caption: "Tokens that each engine holds in its KV cache, and its capacity where it is near. A full cache makes requests wait." + note,
@@ -237,21 +243,21 @@ export function drawSections(axis: TimeAxis, data: Data, d: Deployment, rows: Ro
             ...limit(d, "capacity", (s) => s.roles[role]?.max_kv_tokens || undefined),
           ],
           missing: noEngines,
-        }, marks, height)
+        })
         : null,
     ];
   });
 
-  const capacity = merged(d.decided, "capacity_rps.prefill") || merged(d.decided, "capacity_rps.decode") || merged(d.decided, "capacity_rps.aggregated")
-    ? drawLines(axis, {
+  const capacity = has(d.decided, "capacity_rps.prefill") || has(d.decided, "capacity_rps.decode") || has(d.decided, "capacity_rps.aggregated")
+    ? lines({
       title: "Capacity of one engine",
       unit: "requests/s",
       caption: "The rate that the performance models expect one engine to sustain within the SLA at the forecast lengths. Floors follow from it.",
       lines: d.roles.flatMap((role, i) => line(d.decided, `capacity_rps.${role}`, { label: role, colour: i ? "orange" : "blue", stepped: true })),
-    }, marks, 150)
+    }, 150)
     : null;
 
-  const gpus = drawLines(axis, {
+  const gpus = lines({
     title: "GPUs",
     unit: "GPUs",
     caption: "GPUs of what the fleet is set to and of the recommendation, within the budget. The area between the lines is what acting would add or save.",
@@ -261,12 +267,12 @@ export function drawSections(axis: TimeAxis, data: Data, d: Deployment, rows: Ro
       ...limit(d, "budget max", (s) => s.max_gpus),
       ...limit(d, "budget min", (s) => s.min_gpus, { colour: "grey" }),
     ],
-  }, marks, 180);
+  }, 180);
 
   return [
     ...section("Replicas", ...replicas, gpus),
     ...section("Decisions and evidence",
-      drawLanes(axis, {
+      lanes({
         title: "Decisions over time",
         caption: "One lane for each reason that a loop gave; the first lane is what came of them. Throughput reasons stand until the loop is due again.",
         lanes: rows.length ? decisionLanes(d, rows) : [],
@@ -274,20 +280,20 @@ export function drawSections(axis: TimeAxis, data: Data, d: Deployment, rows: Ro
           { label: "up, or a floor", colour: "blue" }, { label: "down", colour: "orange" }, { label: "rebalance", colour: "purple" },
           { label: "evidence lacking", colour: "red" }, { label: "waiting", colour: "grey" }, { label: "hold, no change", colour: "faint" },
         ],
-      }, marks),
-      drawLanes(axis, {
+      }),
+      lanes({
         title: "Evidence over time",
         caption: "What each source could say; where bars are narrower than a pixel, the worst is drawn. Nothing drawn: the source was not asked, or the collector was away.",
         lanes: evidenceLanes(data, d),
         legend: data.evidence_classes.map((label, i) => ({ label, colour: evidenceColours[i] ?? "grey" })),
-      }, marks),
+      }),
       d.actuations.length > 0
-        ? drawLanes(axis, {
+        ? lanes({
           title: "Actuations over time",
           caption: "What was done about decisions: each change that was applied, how long the fleet took to reach it, and what was refused or failed.",
           lanes: actuationLanes(d),
           legend: [],
-        }, marks)
+        })
         : null),
     ...section("Traffic and latency", rate, latency("TTFT: time to first token", "ttft", (s) => s.ttft_ms), latency("ITL: inter-token latency", "itl", (s) => s.itl_ms), lengths),
     ...section("Engines", ...engines, capacity),

@@ -1,7 +1,7 @@
 // The table of decisions: grouped, searched, paged, and linked by #decision-id.
 
 import { swatch } from "./chart";
-import type { Deployment, PerRole, Role, Row, Shape } from "./data";
+import { rowsOf, type Deployment, type PerRole, type Role, type Row, type Shape } from "./data";
 import { h } from "./dom";
 import { brief, clock, duration, exact, instant, number, percent, signed, words } from "./format";
 import { actionColour } from "./sections";
@@ -34,7 +34,10 @@ export class DecisionTable {
   private page = 0;
   private open = "";
 
-  constructor(private readonly d: Deployment, private readonly rows: Row[]) {
+  private rows: Row[];
+
+  constructor(private d: Deployment) {
+    this.rows = rowsOf(d);
     const changed = () => {
       this.page = 0;
       this.filter();
@@ -77,6 +80,13 @@ export class DecisionTable {
     this.draw();
     this.body.querySelector(`[id="${CSS.escape(id)}"]`)?.scrollIntoView({ block: "center" });
     return true;
+  }
+
+  /** update shows newer decisions, unless somebody is at the rows. */
+  update(d: Deployment): void {
+    this.d = d;
+    this.rows = rowsOf(d);
+    if (!this.body.matches(":hover, :focus-within")) this.filter();
   }
 
   private text(row: Row): string {
