@@ -17,6 +17,9 @@ programs := $(patsubst %/main.go,%,$(wildcard cmd/*/main.go services/*/cmd/*/mai
 e2e_packages = $(addprefix ./,$(sort $(patsubst %/,%,$(dir $(shell \
 	grep -rl --include='*_test.go' --exclude-dir=node_modules '^//go:build .*\<e2e\>' $(modules))))))
 
+# Packages with tests that run on Apache Kafka.
+kafka_packages = ./pkg/events/kafka/...
+
 # Tools are pinned here, and are no part of any module: none of what they need
 # raises a version that the project is built with.
 define tool
@@ -88,6 +91,12 @@ race: $(gotestsum) ## Run Go's tests RACECOUNT times (3) in random order, to mee
 e2e: web build browser prometheus $(gotestsum) ## Run the suites under the build tag e2e: the real parts, across processes
 	@mkdir -p out
 	$(call GOTEST,out/e2e.json) -tags e2e $(e2e_packages)
+
+.PHONY: test-kafka
+test-kafka: build $(gotestsum) ## Run the tests of the Kafka driver on Apache Kafka (KAFKA_BROKERS=HOST:PORT,... on yours)
+	@mkdir -p out
+	libs=$$(tools/kafka) && TIDEMARK_KAFKA_LIBS=$$libs TIDEMARK_REQUIRE_KAFKA=1 \
+		$(call GOTEST,out/kafka.json) $(kafka_packages)
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (30s)

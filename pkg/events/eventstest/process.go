@@ -30,15 +30,28 @@ const (
 )
 
 // Main runs the tests of a driver, or plays the other process of one of them.
-func Main(m *testing.M, open func(ctx context.Context, url string) (events.Log, error)) {
+// Each of prepare is called before the tests, and what it returns after them.
+func Main(m *testing.M, open func(ctx context.Context, url string) (events.Log, error), prepare ...func() (done func(), err error)) {
 	role := os.Getenv(roleVariable)
 	if role == "" {
-		os.Exit(m.Run())
+		os.Exit(run(m, prepare))
 	}
 	if err := play(role, open); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+func run(m *testing.M, prepare []func() (done func(), err error)) int {
+	for _, p := range prepare {
+		done, err := p()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer done()
+	}
+	return m.Run()
 }
 
 func play(role string, open func(ctx context.Context, url string) (events.Log, error)) error {

@@ -20,9 +20,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -200,8 +203,29 @@ func (l *Log) Ends(ctx context.Context, topic string) (map[int32]int64, error) {
 }
 
 // offsets asks the leaders of partitions for their oldest or newest offset, or
-// the first at an instant in milliseconds: -1 where there is none.
+// the first at an instant in milliseconds: -1 where there is none. While leaders
+// move, or have just been made, it asks again.
 func (l *Log) offsets(topic string, partitions []int32, at int64) (map[int32]int64, error) {
+	var last error
+	for attempt := 0; attempt <= fetchRetries; attempt++ {
+		if attempt > 0 {
+			if sleep(l.open, fetchPause); l.open.Err() != nil {
+				return nil, stream.ErrClosed
+			}
+			_ = l.client.RefreshMetadata(topic) // what is still wrong shows in the next answer
+		}
+		var found map[int32]int64
+		if found, last = l.listOffsets(topic, partitions, at); last == nil {
+			return found, nil
+		}
+		if !moving(last) {
+			break
+		}
+	}
+	return nil, fmt.Errorf("list offsets of %s: %w", topic, classify(last))
+}
+
+func (l *Log) listOffsets(topic string, partitions []int32, at int64) (map[int32]int64, error) {
 	found := make(map[int32]int64, len(partitions))
 	if len(partitions) == 0 {
 		return found, nil
@@ -212,19 +236,36 @@ func (l *Log) offsets(topic string, partitions []int32, at int64) (map[int32]int
 	}
 	answers, err := l.admin.ListOffsets(map[string]map[int32]int64{topic: asked}, nil)
 	if err != nil {
-		return nil, fmt.Errorf("list offsets of %s: %w", topic, classify(err))
+		return nil, err
 	}
 	for _, partition := range partitions {
 		answer := answers[topic][partition]
 		switch {
 		case answer == nil:
-			return nil, fmt.Errorf("list offsets of %s: partition %d is missing from the answer", topic, partition)
+			return nil, fmt.Errorf("partition %d is missing from the answer", partition)
 		case answer.Err != nil && !errors.Is(answer.Err, sarama.ErrNoError):
-			return nil, fmt.Errorf("list offsets of %s, partition %d: %w", topic, partition, classify(answer.Err))
+			return nil, fmt.Errorf("partition %d: %w", partition, answer.Err)
 		}
 		found[partition] = answer.Offset
 	}
 	return found, nil
+}
+
+// moving reports whether an error is one that ends by itself: a leader is being
+// chosen, or a broker starts again.
+func moving(err error) bool {
+	for _, passing := range [...]error{
+		sarama.ErrNotLeaderForPartition, sarama.ErrLeaderNotAvailable, sarama.ErrReplicaNotAvailable, sarama.ErrUnknownTopicOrPartition,
+		sarama.ErrFencedLeaderEpoch, sarama.ErrUnknownLeaderEpoch, sarama.ErrOffsetNotAvailable, sarama.ErrBrokerNotAvailable,
+		sarama.ErrRequestTimedOut, sarama.ErrOutOfBrokers, sarama.ErrNotConnected, sarama.ErrKafkaStorageError, io.EOF,
+		syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.EPIPE,
+	} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // usable returns why nothing can be asked of the log any more.

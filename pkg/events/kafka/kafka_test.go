@@ -2,6 +2,7 @@ package kafka_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"slices"
@@ -15,9 +16,30 @@ import (
 	"tidemark.dev/pkg/events"
 	"tidemark.dev/pkg/events/eventstest"
 	"tidemark.dev/pkg/events/kafka"
+	"tidemark.dev/pkg/events/kafka/kafkatest"
 )
 
-func TestMain(m *testing.M) { eventstest.Main(m, open) }
+func TestMain(m *testing.M) { eventstest.Main(m, open, startBroker) }
+
+// startBroker starts Apache Kafka for all tests, where there are its jars.
+func startBroker() (done func(), err error) {
+	libs := os.Getenv(kafkatest.LibsVariable)
+	if libs == "" || os.Getenv(brokersVariable) != "" {
+		return func() {}, nil
+	}
+	dir, err := os.MkdirTemp("", "tidemark-kafka-")
+	if err != nil {
+		return nil, err
+	}
+	cluster, stop, err := kafkatest.Run(libs, dir, kafkatest.Options{})
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return func() {
+		stop()
+		_ = os.RemoveAll(dir) // a folder of the system's for such
+	}, os.Setenv(brokersVariable, cluster.Brokers)
+}
 
 func open(ctx context.Context, url string) (events.Log, error) {
 	return openWith(ctx, url, kafka.Options{})
@@ -39,18 +61,18 @@ func openWith(ctx context.Context, url string, options kafka.Options) (events.Lo
 	return log, nil
 }
 
-// BrokersVariable names the cluster of the tests: host:port,host:port. Without
+// brokersVariable names the cluster of the tests: host:port,host:port. Without
 // it they run on a broker within the test's process, which speaks the protocol
 // and is not Apache Kafka.
-const BrokersVariable = "KAFKA_BROKERS"
+const brokersVariable = "KAFKA_BROKERS"
 
 // cluster returns the brokers to test on.
-func cluster(t testing.TB, options ...kfake.Opt) string {
+func cluster(t testing.TB) string {
 	t.Helper()
-	if brokers := os.Getenv(BrokersVariable); brokers != "" {
+	if brokers := os.Getenv(brokersVariable); brokers != "" {
 		return brokers
 	}
-	return fake(t, options...)
+	return fake(t)
 }
 
 // fake returns the broker within the process.

@@ -2,17 +2,10 @@ package kafka_test
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"log/slog"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,6 +16,7 @@ import (
 
 	"tidemark.dev/pkg/events"
 	"tidemark.dev/pkg/events/kafka"
+	"tidemark.dev/pkg/events/kafka/kafkatest"
 )
 
 const hunter2 = "hunter2-is-the-secret"
@@ -67,67 +61,6 @@ func TestParseURLRefuses(t *testing.T) {
 	}
 }
 
-// authority is a certificate authority of a test.
-type authority struct {
-	dir         string
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-}
-
-func newAuthority(t testing.TB) *authority {
-	t.Helper()
-	a := &authority{dir: t.TempDir()}
-	a.certificate, a.key = a.issue(t, "ca", nil)
-	return a
-}
-
-// issue writes NAME.pem and NAME-key.pem.
-func (a *authority) issue(t testing.TB, name string, by *authority) (*x509.Certificate, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IsCA: by == nil, BasicConstraintsValid: true, DNSNames: []string{"kafka.test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	parent, signer := template, key
-	if by == nil {
-		template.KeyUsage |= x509.KeyUsageCertSign
-	} else {
-		parent, signer = by.certificate, by.key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, a.file(name), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	write(t, a.file(name+"-key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return certificate, key
-}
-
-func (a *authority) file(name string) string { return filepath.Join(a.dir, name+".pem") }
-
-func (a *authority) pair(t testing.TB, name string) tls.Certificate {
-	t.Helper()
-	pair, err := tls.LoadX509KeyPair(a.file(name), a.file(name+"-key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pair
-}
-
 func write(t testing.TB, file string, data []byte) string {
 	t.Helper()
 	if err := os.WriteFile(file, data, 0o600); err != nil {
@@ -168,20 +101,17 @@ func use(t *testing.T, url string, options kafka.Options) error {
 // Every way to log in works with the right secret, fails with another, and
 // shows it nowhere: not in an error, not in a line of the log.
 func TestSecurity(t *testing.T) {
-	ca := newAuthority(t)
-	ca.issue(t, "broker", ca)
-	ca.issue(t, "decider", ca)
-	strangers := newAuthority(t)
-	strangers.issue(t, "decider", strangers)
+	ca := kafkatest.NewAuthority(t, "broker", "decider")
+	strangers := kafkatest.NewAuthority(t, "decider")
 	authorities := x509.NewCertPool()
-	authorities.AddCert(ca.certificate)
-	brokers := fake(t, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{ca.pair(t, "broker")}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: authorities}),
+	authorities.AddCert(ca.Certificate)
+	brokers := fake(t, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{ca.Pair(t, "broker")}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: authorities}),
 		kfake.EnableSASL(), kfake.Superuser("PLAIN", "plain", hunter2),
 		kfake.Superuser("SCRAM-SHA-256", "scram256", hunter2), kfake.Superuser("SCRAM-SHA-512", "scram512", hunter2))
 	password := write(t, filepath.Join(t.TempDir(), "password"), []byte(hunter2+"\n"))
 	wrong := write(t, filepath.Join(t.TempDir(), "wrong"), []byte("another-"+hunter2+"\n"))
 	empty := write(t, filepath.Join(t.TempDir(), "empty"), []byte("\n"))
-	secured := "kafka://" + brokers + "?create=true&ca=" + ca.file("ca") + "&cert=" + ca.file("decider") + "&key=" + ca.file("decider-key")
+	secured := "kafka://" + brokers + "?create=true&ca=" + ca.File("ca") + "&cert=" + ca.File("decider") + "&key=" + ca.File("decider-key")
 	for _, test := range []struct {
 		name, url string
 		want      string // of the error; empty: none
@@ -197,11 +127,11 @@ func TestSecurity(t *testing.T) {
 		{"empty password", secured + "&sasl=plain&user=plain&password-file=" + empty, "is empty"},
 		{"missing password", secured + "&sasl=plain&user=plain&password-file=" + empty + ".missing", "no such file"},
 		{"missing token", secured + "&sasl=oauthbearer&token-file=" + empty + ".missing", "no such file"},
-		{"no authority of the brokers", strings.Replace(secured, ca.file("ca"), strangers.file("ca"), 1) + "&sasl=plain&user=plain&password-file=" + password, "unknown authority"},
-		{"a stranger's certificate", strings.ReplaceAll(secured, filepath.Join(ca.dir, "decider"), filepath.Join(strangers.dir, "decider")) + "&sasl=plain&user=plain&password-file=" + password, "connect to kafka"},
-		{"no certificate", "kafka://" + brokers + "?ca=" + ca.file("ca") + "&sasl=plain&user=plain&password-file=" + password, "connect to kafka"},
+		{"no authority of the brokers", strings.Replace(secured, ca.File("ca"), strangers.File("ca"), 1) + "&sasl=plain&user=plain&password-file=" + password, "unknown authority"},
+		{"a stranger's certificate", strings.ReplaceAll(secured, strings.TrimSuffix(ca.File("decider"), ".pem"), strings.TrimSuffix(strangers.File("decider"), ".pem")) + "&sasl=plain&user=plain&password-file=" + password, "connect to kafka"},
+		{"no certificate", "kafka://" + brokers + "?ca=" + ca.File("ca") + "&sasl=plain&user=plain&password-file=" + password, "connect to kafka"},
 		{"no authority at all", secured + ".missing&sasl=plain&user=plain&password-file=" + password, "cert and key"},
-		{"an authority that is none", strings.Replace(secured, ca.file("ca"), password, 1) + "&sasl=plain&user=plain&password-file=" + password, "holds no PEM certificate"},
+		{"an authority that is none", strings.Replace(secured, ca.File("ca"), password, 1) + "&sasl=plain&user=plain&password-file=" + password, "holds no PEM certificate"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
