@@ -38,6 +38,8 @@ type deploymentRevisions struct {
 	revisions map[int]*model.DeploymentConfigured
 	last      int
 	epoch     int
+	// partition is where the newest change of it is in the topic.
+	partition int32
 }
 
 // NewDeploymentTable returns an empty table.
@@ -110,9 +112,9 @@ func (t *DeploymentTable) fold(record Record) {
 	}
 	switch fact := fact.(type) {
 	case *model.DeploymentConfigured:
-		t.add(fact.Deployment, fact.Revision, fact)
+		t.add(fact.Deployment, fact.Revision, fact, record.Partition)
 	case *model.DeploymentRetired:
-		t.add(fact.Deployment, fact.Revision, nil)
+		t.add(fact.Deployment, fact.Revision, nil, record.Partition)
 	default:
 		if err == nil {
 			err = fmt.Errorf("event %s is a %s, not a change of a deployment", event.ID, event.Type)
@@ -122,7 +124,7 @@ func (t *DeploymentTable) fold(record Record) {
 	}
 }
 
-func (t *DeploymentTable) add(name string, revision int, configured *model.DeploymentConfigured) {
+func (t *DeploymentTable) add(name string, revision int, configured *model.DeploymentConfigured, partition int32) {
 	d := t.deployments[name]
 	if d == nil {
 		d = &deploymentRevisions{revisions: map[int]*model.DeploymentConfigured{}}
@@ -131,7 +133,7 @@ func (t *DeploymentTable) add(name string, revision int, configured *model.Deplo
 	if _, taken := d.revisions[revision]; taken {
 		return
 	}
-	d.revisions[revision] = configured
+	d.revisions[revision], d.partition = configured, partition
 	d.last = max(d.last, revision)
 	if configured != nil {
 		d.epoch = max(d.epoch, configured.Epoch)
@@ -194,6 +196,18 @@ func (t *DeploymentTable) All() []*model.DeploymentConfigured {
 	}
 	slices.SortFunc(all, func(a, b *model.DeploymentConfigured) int { return strings.Compare(a.Deployment, b.Deployment) })
 	return all
+}
+
+// Partition returns the partition of the topic that a deployment's changes are
+// in, and whether the table knows the deployment.
+func (t *DeploymentTable) Partition(name string) (int32, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	d := t.deployments[name]
+	if d == nil {
+		return 0, false
+	}
+	return d.partition, true
 }
 
 // Changed returns a channel that is closed at the next change of the table. A

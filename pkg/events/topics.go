@@ -22,6 +22,10 @@ type Topics struct{ Prefix string }
 // Name returns the full name of a topic.
 func (t Topics) Name(topic string) string { return t.Prefix + topic }
 
+// Group returns the full name of a service's consumer group. Two installations
+// on one cluster have topics with different prefixes, and so different groups.
+func (t Topics) Group(service string) string { return t.Prefix + service }
+
 // Topic is what a topic is made with, on a log that has topics to be made.
 type Topic struct {
 	// Name is the topic's, without the prefix.

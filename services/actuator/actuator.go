@@ -122,7 +122,7 @@ func (a *Actuator) anyActive() bool {
 // consume handles decisions until no deployment is active any more.
 func (a *Actuator) consume(ctx context.Context) error {
 	topic := a.topics.Name(events.TopicDecisions)
-	subscriber, err := a.log.Subscriber("actuator")
+	subscriber, err := a.log.Subscriber(a.topics.Group("actuator"))
 	if err != nil {
 		return err
 	}

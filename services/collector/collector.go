@@ -55,6 +55,9 @@ type Collector struct {
 
 // watch is the schedule of one deployment at work.
 type watch struct {
+	// partition is the one whose claim the watch lives by.
+	partition int32
+
 	cancel  context.CancelFunc
 	changed chan struct{}
 	done    chan struct{}
@@ -67,7 +70,7 @@ func (c *Collector) Run(ctx context.Context, ready func()) error {
 	if err := c.deployments.Start(ctx); err != nil {
 		return err
 	}
-	subscriber, err := c.log.Subscriber("collector")
+	subscriber, err := c.log.Subscriber(c.topics.Group("collector"))
 	if err != nil {
 		return err
 	}
@@ -83,11 +86,15 @@ func (c *Collector) Run(ctx context.Context, ready func()) error {
 	working, ctx := errgroup.WithContext(ctx)
 	working.Go(func() error {
 		for claim := range claims {
-			claimed := claim.Context()
+			origin, ok := events.OriginOf(claim)
+			if !ok {
+				return fmt.Errorf("message %s has no origin: the log's driver must set it", claim.UUID)
+			}
 			working.Go(func() error {
 				// Giving the claim back lets the next member take it at once.
 				defer claim.Nack()
-				return c.observePartition(ctx, claimed)
+				c.observePartition(ctx, claim.Context(), origin.Partition)
+				return nil
 			})
 		}
 		return ctx.Err()
@@ -96,40 +103,42 @@ func (c *Collector) Run(ctx context.Context, ready func()) error {
 }
 
 // observePartition watches deployments while the claim on their partition holds.
-func (c *Collector) observePartition(ctx, claimed context.Context) error {
+func (c *Collector) observePartition(ctx, claimed context.Context, partition int32) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(claimed, cancel)()
-	c.logger.Info("observing: this collector holds the deployments")
-	defer c.stopAll()
+	c.logger.Info("observing: this collector holds the deployments", "partition", partition)
+	defer c.stop(partition)
 	for {
 		changed := c.deployments.Changed()
-		c.reconcile(ctx)
+		c.reconcile(ctx, partition)
 		select {
 		case <-changed:
 		case <-ctx.Done():
 			if claimed.Err() != nil {
-				c.logger.Info("another collector holds the deployments now")
+				c.logger.Info("another collector holds the deployments now", "partition", partition)
 			}
-			return nil
+			return
 		}
 	}
 }
 
-// reconcile starts, informs and stops watches so that they are those of the table.
-func (c *Collector) reconcile(ctx context.Context) {
+// reconcile starts, informs and stops watches so that they are those of the
+// table in a partition.
+func (c *Collector) reconcile(ctx context.Context, partition int32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	configured := map[string]bool{}
 	for _, deployment := range c.deployments.All() {
-		if deployment.Spec.Source == nil {
+		at, _ := c.deployments.Partition(deployment.Deployment)
+		if deployment.Spec.Source == nil || at != partition {
 			continue
 		}
 		configured[deployment.Deployment] = true
 		w := c.watches[deployment.Deployment]
 		if w == nil {
 			watching, cancel := context.WithCancel(ctx)
-			w = &watch{cancel: cancel, changed: make(chan struct{}, 1), done: make(chan struct{}), latest: deployment}
+			w = &watch{partition: partition, cancel: cancel, changed: make(chan struct{}, 1), done: make(chan struct{}), latest: deployment}
 			c.watches[deployment.Deployment] = w
 			go c.observe(watching, w)
 			continue
@@ -137,7 +146,7 @@ func (c *Collector) reconcile(ctx context.Context) {
 		w.set(deployment)
 	}
 	for name, w := range c.watches {
-		if !configured[name] {
+		if w.partition == partition && !configured[name] {
 			w.cancel()
 			delete(c.watches, name)
 		}
@@ -145,15 +154,18 @@ func (c *Collector) reconcile(ctx context.Context) {
 	c.metrics.deployments.Set(float64(len(c.watches)))
 }
 
-func (c *Collector) stopAll() {
+// stop ends the watches of a partition.
+func (c *Collector) stop(partition int32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for name, w := range c.watches {
-		w.cancel()
-		<-w.done
-		delete(c.watches, name)
+		if w.partition == partition {
+			w.cancel()
+			<-w.done
+			delete(c.watches, name)
+		}
 	}
-	c.metrics.deployments.Set(0)
+	c.metrics.deployments.Set(float64(len(c.watches)))
 }
 
 func (w *watch) set(configured *model.DeploymentConfigured) {

@@ -82,11 +82,13 @@ func (c *checkpoints) read(ctx context.Context, at events.Origin) (*model.Checkp
 	for record, err := range c.log.Read(ctx, c.topic, events.Range{
 		From: events.Bound{Positions: map[int32]int64{at.Partition: at.Position}},
 		To:   events.Bound{Positions: map[int32]int64{at.Partition: at.Position + 1}},
+
+		Partitions: []int32{at.Partition},
 	}) {
 		if err != nil {
 			return nil, err
 		}
-		if record.Partition == at.Partition && record.Position == at.Position {
+		if record.Position == at.Position {
 			return checkpointOf(record)
 		}
 	}

@@ -81,7 +81,7 @@ func (d *Decider) Run(ctx context.Context, ready func()) error {
 	if err != nil {
 		return err
 	}
-	subscriber, err := d.log.Subscriber("decider")
+	subscriber, err := d.log.Subscriber(d.topics.Group("decider"))
 	if err != nil {
 		return err
 	}
@@ -205,17 +205,19 @@ func (d *Decider) restore(ctx context.Context, deployment string, origin events.
 		restored.position, restored.observedAt, restored.revision = checkpoint.Position, checkpoint.ObservedAt, checkpoint.ConfigRevision
 		restored.observationID = events.ObservationID(deployment, checkpoint.ObservedAt)
 	}
+	// Whoever handled the observations waited for the revisions that they name,
+	// which were in the log before them.
+	if err := d.deployments.CatchUp(ctx); err != nil {
+		return nil, fmt.Errorf("restore %s: %w", deployment, err)
+	}
 	folded := 0
 	for record, err := range d.log.Read(ctx, origin.Topic, events.Range{
 		From: events.Bound{Positions: map[int32]int64{origin.Partition: restored.position + 1}},
 		To:   events.Bound{Positions: map[int32]int64{origin.Partition: origin.Position}},
-		Key:  deployment,
+		Key:  deployment, Partitions: []int32{origin.Partition},
 	}) {
 		if err != nil {
 			return nil, fmt.Errorf("restore %s: %w", deployment, err)
-		}
-		if record.Partition != origin.Partition {
-			continue
 		}
 		// What was refused when it was handled is left out here for the same reason.
 		event, err := record.Event()

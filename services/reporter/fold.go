@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -57,20 +58,23 @@ func (r *Reporter) load(ctx context.Context) (follow []func() error, err error) 
 func merged(ctx context.Context, log events.Log, ends map[string]map[int32]int64, topics events.Topics) iter.Seq2[events.Record, error] {
 	return func(yield func(events.Record, error) bool) {
 		type head struct {
+			topic  string
 			record events.Record
 			next   func() (events.Record, error, bool)
 		}
 		var heads []head
 		for _, name := range followed {
 			topic := topics.Name(name)
-			next, stop := iter.Pull2(log.Read(ctx, topic, events.Range{To: events.Bound{Positions: ends[topic]}}))
-			defer stop()
-			heads = append(heads, head{next: next})
+			for _, partition := range slices.Sorted(maps.Keys(ends[topic])) {
+				next, stop := iter.Pull2(log.Read(ctx, topic, events.Range{To: events.Bound{Positions: ends[topic]}, Partitions: []int32{partition}}))
+				defer stop()
+				heads = append(heads, head{topic: topic, next: next})
+			}
 		}
 		advance := func(i int) error {
 			record, err, more := heads[i].next()
 			if err != nil {
-				return fmt.Errorf("read %s: %w", topics.Name(followed[i]), err)
+				return fmt.Errorf("read %s: %w", heads[i].topic, err)
 			}
 			if heads[i].record = record; !more {
 				heads[i].next = nil

@@ -100,7 +100,7 @@ func (r *Reporter) Run(ctx context.Context, ready func()) error {
 	if err != nil {
 		return err
 	}
-	subscriber, err := r.log.Subscriber("reporter")
+	subscriber, err := r.log.Subscriber(r.topics.Group("reporter"))
 	if err != nil {
 		return err
 	}
