@@ -88,7 +88,7 @@ race: $(gotestsum) ## Run Go's tests RACECOUNT times (3) in random order, to mee
 	$(gotestsum) --format pkgname -- -race -count=$(or $(RACECOUNT),3) -shuffle=on -timeout 60m work
 
 .PHONY: e2e
-e2e: web build browser prometheus $(gotestsum) ## Run the suites under the build tag e2e: the real parts, across processes
+e2e: web build browser prometheus dynamo $(gotestsum) ## Run the suites under the build tag e2e: the real parts, across processes
 	@mkdir -p out
 	$(call GOTEST,out/e2e.json) -tags e2e $(e2e_packages)
 
@@ -115,6 +115,10 @@ browser: ## Find Chromium for the tests of pages, or install it
 .PHONY: prometheus
 prometheus: ## Find a Prometheus server for the tests of its source, or install it
 	@tools/prometheus
+
+.PHONY: dynamo
+dynamo: ## Install the reference stack's frontend and simulated engine, for the test against them
+	@tools/dynamo
 
 ## Keep in shape
 
