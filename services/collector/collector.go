@@ -214,12 +214,12 @@ func (c *Collector) observe(ctx context.Context, w *watch) {
 			}
 			opened = configured
 		}
-		schedule := scheduleOf(&configured.Spec)
+		schedule := configured.Spec.Schedule()
 		now := clock.At(time.Now())
 		if last.IsZero() {
 			last = now
 		}
-		due, loops, skipped := schedule.late(last, now)
+		due, loops, skipped := late(schedule, last, now)
 		if skipped > 0 {
 			c.metrics.skipped.WithLabelValues(configured.Deployment).Add(float64(skipped))
 		}

@@ -17,10 +17,6 @@ import (
 	"tidemark.dev/pkg/model/sim"
 )
 
-// displayWindow is the window of the traffic that is observed between the ticks
-// of the throughput loop, for people to look at.
-const displayWindow = time.Minute
-
 // Source is one simulated fleet.
 type Source struct {
 	fleet     *sim.Fleet
@@ -143,9 +139,7 @@ func (s *Source) Observe(_ context.Context, observation *model.Observation) {
 		observation.Traffic = &model.TrafficObservation{Status: model.Failed, Error: err.Error()}
 		return
 	}
-	observation.Fleet = s.inventory()
-	observation.Engines = s.engines()
-	observation.Traffic = s.traffic(observation.Loops)
+	s.fleet.Observe(s.spec, observation)
 }
 
 func (s *Source) advance(at time.Time) error {
@@ -164,66 +158,6 @@ func (s *Source) advance(at time.Time) error {
 		}
 	}
 	return s.fleet.Advance(at.Sub(s.startedAt))
-}
-
-func (s *Source) inventory() *model.FleetObservation {
-	fleet := &model.FleetObservation{Status: model.Measured, AgeS: new(0.0)}
-	now := s.fleet.Inventory()
-	for _, role := range s.spec.Topology.Roles() {
-		if r, ok := now.Get(role); ok {
-			fleet.Roles.Set(role, model.RoleReplicas{Ready: r.Ready, Desired: r.Desired, Pending: r.Pending})
-		}
-	}
-	return fleet
-}
-
-func (s *Source) engines() *model.EnginesObservation {
-	engines := &model.EnginesObservation{Status: model.Measured, AgeS: new(0.0)}
-	for _, sample := range s.fleet.Engines() {
-		engines.Samples = append(engines.Samples, model.EngineSample{
-			Role: sample.Role, Worker: sample.Worker, DPRank: sample.DPRank, AgeS: new(sample.AgeS), WallTimeS: new(sample.WallTimeS),
-			Scheduled: loadOf(sample.Scheduled), Queued: loadOf(sample.Queued),
-		})
-	}
-	if len(engines.Samples) == 0 {
-		engines.Status, engines.Error = model.Absent, "no engine is ready"
-	}
-	return engines
-}
-
-func loadOf(load sim.Load) model.EngineLoad {
-	return model.EngineLoad{
-		PrefillRequests: new(load.PrefillRequests), PrefillTokens: new(load.PrefillTokens),
-		DecodeRequests: new(load.DecodeRequests), DecodeKVTokens: new(load.DecodeKVTokens),
-	}
-}
-
-// traffic returns the traffic of the throughput loop's window when that loop is
-// due, and of the last minute otherwise.
-func (s *Source) traffic(loops model.Loops) *model.TrafficObservation {
-	window := displayWindow
-	if loops.Throughput {
-		window = time.Duration(s.spec.Throughput.IntervalS * float64(time.Second))
-	}
-	seen, err := s.fleet.Traffic(window)
-	if err != nil {
-		return &model.TrafficObservation{Status: model.Failed, Error: err.Error()}
-	}
-	traffic := &model.TrafficObservation{
-		Status: model.Measured, AgeS: new(0.0), WindowS: seen.Window.Seconds(), Requests: new(float64(seen.Requests)),
-		MeanISL: seen.MeanISL, MeanOSL: seen.MeanOSL, MeanTTFTMs: seen.MeanTTFTMs, P95TTFTMs: seen.P95TTFTMs,
-		MeanITLMs: seen.MeanITLMs, P95ITLMs: seen.P95ITLMs, MeanDurationS: seen.MeanDurationS,
-	}
-	switch {
-	case !(traffic.WindowS > 0):
-		return &model.TrafficObservation{Status: model.Absent, Error: "no time has passed yet"}
-	case seen.Requests == 0:
-		traffic.Status, traffic.MeanISL = model.Idle, nil
-	case traffic.MeanOSL == nil:
-		// Requests came and none was completed: how long their answers are is not known.
-		traffic.Status, traffic.Error = model.Absent, "no request was completed in the window, so there is no mean_osl"
-	}
-	return traffic
 }
 
 // Close stops following.
