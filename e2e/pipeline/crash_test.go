@@ -3,6 +3,7 @@
 package pipeline
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -116,7 +117,7 @@ func TestCrashes(t *testing.T) {
 	until(t, "every observation is decided", func() bool { return end(t, log, events.TopicDecisions) >= observed })
 	decisions := checkDecisions(t, log)
 	until(t, "every decision to change something has an outcome", func() bool { return len(withoutOutcome(t, log, decisions)) == 0 })
-	until(t, "every decision has its summary", func() bool { return len(withoutSummary(summaries.String(), decisions)) == 0 })
+	until(t, "every decision has its summary", func() bool { return len(withoutSummary(t, summaries.String(), decisions)) == 0 })
 	for _, name := range names {
 		running[name].ready(t)
 		running[name].stop(t)
@@ -210,14 +211,33 @@ func checkOutcomes(t *testing.T, log events.Log, decisions []entry[*model.Scalin
 	}
 }
 
-// withoutSummary returns the decisions that no line shows.
-func withoutSummary(summaries string, decisions []entry[*model.ScalingDecision]) (missing []string) {
-	lines := map[string]bool{}
-	for line := range strings.Lines(summaries) {
-		lines[strings.TrimSuffix(line, "\n")] = true
+// summarized returns the IDs of the decisions that lines show. Lines of other
+// kinds say in which mode deployments are when a reporter starts.
+func summarized(t *testing.T, summaries string) map[string]bool {
+	t.Helper()
+	shown := map[string]bool{}
+	for text := range strings.Lines(summaries) {
+		var line struct {
+			Kind       string
+			DecisionID string `json:"decision_id"`
+		}
+		switch err := json.Unmarshal([]byte(text), &line); {
+		case !strings.HasSuffix(text, "\n"): // A line in the making.
+		case err != nil || line.Kind != "summary" && line.Kind != "deployment":
+			t.Errorf("a line is no summary: %s", text)
+		case line.Kind == "summary":
+			shown[line.DecisionID] = true
+		}
 	}
+	return shown
+}
+
+// withoutSummary returns the decisions that no line shows.
+func withoutSummary(t *testing.T, summaries string, decisions []entry[*model.ScalingDecision]) (missing []string) {
+	t.Helper()
+	shown := summarized(t, summaries)
 	for _, d := range decisions {
-		if !lines[string(d.Data)] {
+		if !shown[d.ID] {
 			missing = append(missing, d.ID)
 		}
 	}
@@ -230,14 +250,14 @@ func checkSummaries(t *testing.T, summaries string, decisions []entry[*model.Sca
 	t.Helper()
 	known := map[string]bool{}
 	for _, d := range decisions {
-		known[string(d.Data)] = true
+		known[d.ID] = true
 	}
-	for line := range strings.Lines(summaries) {
-		if !known[strings.TrimSuffix(line, "\n")] {
-			t.Errorf("a summary shows what is no decision: %s", line)
+	for id := range summarized(t, summaries) {
+		if !known[id] {
+			t.Errorf("a summary shows what is no decision: %s", id)
 		}
 	}
-	if missing := withoutSummary(summaries, decisions); len(missing) > 0 {
+	if missing := withoutSummary(t, summaries, decisions); len(missing) > 0 {
 		t.Errorf("decisions %v have no summary", missing)
 	}
 }
