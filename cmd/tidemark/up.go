@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/pflag"
 	"go.uber.org/fx"
 
-	"tidemark.dev/pkg/events/drivers"
 	"tidemark.dev/pkg/service"
 	"tidemark.dev/services/actuator"
 	"tidemark.dev/services/collector"
@@ -30,6 +29,7 @@ var services = []struct {
 
 func newUp() *cobra.Command {
 	var only []string
+	var createTopics bool
 	cmd := &cobra.Command{
 		Use: "up", Short: "Run all four services, or some, in one process", Args: arguments(cobra.NoArgs),
 		Long: `Run the services over one log until the process is asked to stop. A deployment
@@ -44,11 +44,12 @@ stays advisory until tidemark activate says otherwise: nothing is changed.`,
 		modules[s.name] = s.flags(cmd.Flags())
 	}
 	cmd.Flags().StringSliceVar(&only, "services", names, "the services to run")
+	cmd.Flags().BoolVar(&createTopics, "create-topics", false, "make topics that do not exist, where a log has topics to be made (kafka://)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := flags.Validate(); err != nil {
 			return usageError{err}
 		}
-		options := []fx.Option{service.Module(flags.Config, cmd.ErrOrStderr(), drivers.OpenURL)}
+		options := []fx.Option{service.Module(flags.Config, cmd.ErrOrStderr(), withTopics(flags.Topics(), createTopics, cmd.ErrOrStderr()))}
 		for _, name := range only {
 			if !slices.Contains(names, name) {
 				return usageError{fmt.Errorf("there is no service %q; the services are %s", name, strings.Join(names, ", "))}

@@ -148,7 +148,7 @@ func (l *Log) ensure(topic string) error {
 	case !l.config.Create:
 		return fmt.Errorf("topic %s does not exist: tidemark doctor --fix makes the topics", topic)
 	}
-	return l.create(topic)
+	return l.create(topic, tableEntry(topic))
 }
 
 // exists reports whether a topic exists. It remembers those that do.

@@ -68,8 +68,8 @@ const makeTimeout = 15 * time.Second
 
 // create makes a topic and returns once it has leaders. One that somebody else
 // made meanwhile is as good.
-func (l *Log) create(name string) error {
-	err := l.admin.CreateTopic(name, l.detail(tableEntry(name)), false)
+func (l *Log) create(name string, topic events.Topic) error {
+	err := l.admin.CreateTopic(name, l.detail(topic), false)
 	if err != nil && !errors.Is(err, sarama.ErrTopicAlreadyExists) {
 		return fmt.Errorf("make topic %s: %w", name, classify(err))
 	}
