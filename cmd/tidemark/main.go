@@ -70,7 +70,7 @@ A deployment is advisory until it is activated: until then nothing is changed.`,
 	})
 	root.AddCommand(
 		newDemo(), newUp(), newApply(), newGet(), newActivate(), newAdvise(),
-		newTail(), newDecide(), newForecast(), newImport(), newReport(), newDoctor(), newVersion(),
+		newTail(), newDecide(), newForecast(), newImport(), newReport(), newDoctor(), newEngine(), newVersion(),
 	)
 	return root
 }

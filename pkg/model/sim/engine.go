@@ -21,6 +21,7 @@ type sequence struct {
 	computed   int // prompt tokens whose KV exists
 	chunk      int // of them to compute in the iteration under way
 	finish     int // the engine's iteration that makes the last token
+	answer     *Answer
 }
 
 // engine is one replica. Its decoding sequences all advance by one token in
@@ -50,6 +51,9 @@ type engine struct {
 
 	made int // iterations with a decoding sequence
 	kv   int // KV tokens of the decoding sequences
+
+	iterations int           // of the runs before the one under way
+	busy       time.Duration // and the time that they took
 
 	run       run
 	last      iteration     // the newest iteration before the run
@@ -204,6 +208,8 @@ func (e *engine) decode(s *sequence) {
 // sequence that has made its last or its first token.
 func (e *engine) finishRun(f *Fleet) {
 	e.last = e.iteration(e.run.iterations)
+	e.iterations += e.run.iterations
+	e.busy += e.run.after(e.run.iterations) - e.run.start
 	if len(e.decoding) > 0 {
 		e.made += e.run.iterations
 		e.kv += e.run.iterations * len(e.decoding)

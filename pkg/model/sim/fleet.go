@@ -75,7 +75,7 @@ func (f *Fleet) Advance(to time.Duration) error {
 		case f.more && f.next.At <= to && (len(f.events) == 0 || f.next.At <= f.events[0].next):
 			f.now = f.next.At
 			f.more = false
-			f.arrive(f.next)
+			f.arrive(f.next, nil)
 		case len(f.events) > 0 && f.events[0].next <= to:
 			f.now = f.events[0].next
 			f.happen(f.events[0])
@@ -111,12 +111,13 @@ func (f *Fleet) peek() error {
 }
 
 // arrive takes a request in at the router.
-func (f *Fleet) arrive(r Request) {
+func (f *Fleet) arrive(r Request, answer *Answer) {
 	f.totals.Arrived++
 	f.traffic.arrived(f.now, r.ISL)
 	for _, p := range f.pools {
 		if r.ISL > maxLimit || r.OSL > maxLimit || p.need(r.ISL, r.OSL) > p.config.Engine.MaxKVTokens {
 			f.totals.Rejected++
+			answer.reject()
 			return
 		}
 	}
@@ -127,19 +128,21 @@ func (f *Fleet) arrive(r Request) {
 	} else {
 		s = new(sequence)
 	}
-	*s = sequence{arrived: f.now, isl: r.ISL, osl: r.OSL}
+	*s = sequence{arrived: f.now, isl: r.ISL, osl: r.OSL, answer: answer}
 	if f.topology != model.TopologyDecode {
 		f.route(f.pools[0], s)
 		return
 	}
 	// The prefill elsewhere has made the first token.
 	s.computed, s.firstToken = s.isl, f.now
+	s.answer.start(f.now)
 	f.proceed(s)
 }
 
 // prefilled notes the first token of a sequence and sends it on.
 func (f *Fleet) prefilled(s *sequence) {
 	s.firstToken = f.now
+	s.answer.start(f.now)
 	f.traffic.started(f.now, f.now-s.arrived)
 	f.proceed(s)
 }
@@ -163,6 +166,8 @@ func (f *Fleet) complete(s *sequence) {
 		decoded = 0
 	}
 	f.traffic.completed(f.now, s, decoded)
+	s.answer.finish(f.now)
+	s.answer = nil
 	f.spare = append(f.spare, s)
 }
 

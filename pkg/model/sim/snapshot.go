@@ -73,6 +73,9 @@ func (f *Fleet) Engines() []Sample {
 	return samples
 }
 
+// name is the engine's, which is never used again.
+func (e *engine) name() string { return string(e.pool.role) + "-" + strconv.Itoa(e.number) }
+
 func (e *engine) sample(now time.Duration) Sample {
 	newest := e.last
 	switch {
@@ -85,7 +88,7 @@ func (e *engine) sample(now time.Duration) Sample {
 	}
 	s := Sample{
 		Role:      e.pool.role,
-		Worker:    string(e.pool.role) + "-" + strconv.Itoa(e.number),
+		Worker:    e.name(),
 		AgeS:      (now - e.readyAt).Seconds(),
 		WallTimeS: newest.wall.Seconds(),
 		Scheduled: Load{
