@@ -6,8 +6,9 @@ require (
 	github.com/ThreeDotsLabs/watermill v1.5.2
 	golang.org/x/mod v0.43.0
 	golang.org/x/tools v0.52.0
-	tidemark.dev/pkg/events v0.0.0-00010101000000-000000000000
+	tidemark.dev/pkg/events v0.0.0
 	tidemark.dev/pkg/model v0.0.0
+	tidemark.dev/services/collector v0.0.0-00010101000000-000000000000
 )
 
 require (
@@ -39,9 +40,9 @@ require (
 	github.com/oklog/ulid v1.3.1 // indirect
 	github.com/pierrec/lz4/v4 v4.1.33 // indirect
 	github.com/pkg/errors v0.9.1 // indirect
-	github.com/prometheus/client_golang v1.24.1 // indirect
+	github.com/prometheus/client_golang v1.25.0 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
-	github.com/prometheus/common v0.70.1 // indirect
+	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
 	github.com/rcrowley/go-metrics v0.0.0-20250401214520-65e299d6c5c9 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"tidemark.dev/pkg/model"
-	"tidemark.dev/services/collector/internal/prometheus/prometheustest"
+	"tidemark.dev/services/collector/prometheustest"
 )
 
 // history is what an engine's metrics were at instants in the past.
