@@ -123,7 +123,7 @@ func (d *demo) run(ctx context.Context, stdout, stderr io.Writer) error {
 	if err := errors.Join(working, stop(ctx, pipeline)); err != nil {
 		return err
 	}
-	return d.conclude(context.WithoutCancel(ctx), run, config, spec.Name, stdout)
+	return d.conclude(context.WithoutCancel(ctx), run, config, &spec, stdout)
 }
 
 // parts are what the demo's two applications share. The collector is one of its

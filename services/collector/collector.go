@@ -103,8 +103,8 @@ func (c *Collector) Run(ctx context.Context, ready func()) error {
 }
 
 // observePartition watches deployments while the claim on their partition holds.
-func (c *Collector) observePartition(ctx, claimed context.Context, partition int32) {
-	ctx, cancel := context.WithCancel(ctx)
+func (c *Collector) observePartition(working, claimed context.Context, partition int32) {
+	ctx, cancel := context.WithCancel(working)
 	defer cancel()
 	defer context.AfterFunc(claimed, cancel)()
 	c.logger.Info("observing: this collector holds the deployments", "partition", partition)
@@ -115,7 +115,7 @@ func (c *Collector) observePartition(ctx, claimed context.Context, partition int
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			if claimed.Err() != nil {
+			if working.Err() == nil {
 				c.logger.Info("another collector holds the deployments now", "partition", partition)
 			}
 			return
