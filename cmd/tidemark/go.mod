@@ -11,9 +11,12 @@ require (
 	go.uber.org/dig v1.19.0
 	go.uber.org/fx v1.24.0
 	go.yaml.in/yaml/v3 v3.0.6
+	golang.org/x/sync v0.25.0
 	golang.org/x/term v0.48.0
+	modernc.org/sqlite v1.62.0
 	tidemark.dev/pkg/events v0.0.0
 	tidemark.dev/pkg/model v0.0.0
+	tidemark.dev/pkg/replay v0.0.0
 	tidemark.dev/pkg/service v0.0.0
 	tidemark.dev/services/actuator v0.0.0
 	tidemark.dev/services/collector v0.0.0
@@ -76,7 +79,6 @@ require (
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/net v0.61.0 // indirect
 	golang.org/x/oauth2 v0.37.0 // indirect
-	golang.org/x/sync v0.25.0 // indirect
 	golang.org/x/sys v0.50.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	golang.org/x/tools v0.52.0 // indirect
@@ -85,12 +87,12 @@ require (
 	modernc.org/libc v1.80.1 // indirect
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.12.1 // indirect
-	modernc.org/sqlite v1.62.0 // indirect
 )
 
 replace (
 	tidemark.dev/pkg/events => ../../pkg/events
 	tidemark.dev/pkg/model => ../../pkg/model
+	tidemark.dev/pkg/replay => ../../pkg/replay
 	tidemark.dev/pkg/service => ../../pkg/service
 	tidemark.dev/services/actuator => ../../services/actuator
 	tidemark.dev/services/collector => ../../services/collector

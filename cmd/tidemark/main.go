@@ -16,9 +16,10 @@ import (
 
 // Exit codes.
 const (
-	exitOK    = 0
-	exitError = 1
-	exitUsage = 2
+	exitOK      = 0
+	exitError   = 1
+	exitUsage   = 2
+	exitDiffers = 3
 )
 
 // usageError is wrong usage of the command line.
@@ -46,6 +47,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if _, usage := errors.AsType[usageError](err); usage {
 		return exitUsage
 	}
+	if _, differs := errors.AsType[differenceError](err); differs {
+		return exitDiffers
+	}
 	return exitError
 }
 
@@ -71,6 +75,7 @@ A deployment is advisory until it is activated: until then nothing is changed.`,
 	root.AddCommand(
 		newDemo(), newUp(), newApply(), newGet(), newActivate(), newAdvise(),
 		newTail(), newDecide(), newForecast(), newImport(), newReport(), newDoctor(), newEngine(), newVersion(),
+		newReplay(),
 	)
 	return root
 }

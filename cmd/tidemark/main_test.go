@@ -122,6 +122,12 @@ func TestWrongUsage(t *testing.T) {
 		"activate chat":            "no reason is given; usage: tidemark activate NAME --reason WHY",
 		"advise":                   "usage: tidemark advise NAME --reason WHY",
 		"tail nothing":             `there is no topic "nothing"; the topics are deployments, observations`,
+		"tail --action up":         `--action is "up", want hold, scale_up, scale_down or rebalance`,
+		"tail all --from 12":       "a position is one of a topic, and there are 6",
+		"tail --from yesterday":    `--from is "yesterday", want an instant like 2026-11-23T20:00:05Z, or a position`,
+		"tail --to 0:1,0:2":        `--to is "0:1,0:2"`,
+		"replay -o yaml":           `output is "yaml", want table or json`,
+		"replay --from -1":         `--from is "-1"`,
 		"tail -o yaml":             `output is "yaml", want text or json`,
 		"decide":                   "no file is given (standard input holds the observations)",
 		"report --from yesterday":  `--from is "yesterday", want an instant like 2026-11-23T20:00:05Z`,
@@ -142,7 +148,7 @@ func TestWrongUsage(t *testing.T) {
 
 // TestNoLog: a command to which an empty log is of no use does not make one.
 func TestNoLog(t *testing.T) {
-	for _, command := range []string{"get", "tail --to-end", "report", "activate chat --reason test", "advise chat --reason test"} {
+	for _, command := range []string{"get", "tail --to-end", "report", "replay", "activate chat --reason test", "advise chat --reason test"} {
 		t.Run(command, func(t *testing.T) {
 			url := newLog(t)
 			path := strings.TrimPrefix(url, "sqlite://")

@@ -45,6 +45,22 @@ func (s *screen) begin(start, end time.Time, speed float64) {
 	}
 }
 
+// reading shows a bar of records, on a terminal, once it is told of the first.
+func (s *screen) reading(what string) func(done, of int64) {
+	return func(done, of int64) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.bar == nil {
+			if !onTerminal(s.err) {
+				return
+			}
+			s.bar = progressbar.NewOptions64(of, progressbar.OptionSetWriter(s.err), progressbar.OptionSetDescription(what),
+				progressbar.OptionSetWidth(30), progressbar.OptionClearOnFinish(), progressbar.OptionShowCount(), progressbar.OptionShowIts())
+		}
+		_ = s.bar.Set64(min(done, of))
+	}
+}
+
 // advance moves the bar to an instant.
 func (s *screen) advance(now time.Time) {
 	s.mu.Lock()

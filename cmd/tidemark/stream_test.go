@@ -149,6 +149,8 @@ func TestTail(t *testing.T) {
 		{"--deployment embed", []string{"SCALE_UP deployment=embed"}},
 		{"--type scaling-decision --action hold", []string{"HOLD deployment=chat"}},
 		{"--type scaling-applied", nil},
+		{"--from 1 --to 3", []string{"20:00:01Z [summary] SCALE_UP deployment=chat", "SCALE_UP deployment=embed"}},
+		{"--deployment chat,embed --action hold", []string{"HOLD deployment=chat"}},
 		{"-o json", []string{`"position":0,`, `"position":1,`, `"type":"dev.tidemark.scaling-decision.v1"`, `"error":"`}},
 		{"-o json --since 1h --deployment chat", []string{`"action":"hold"`, `"action":"scale_up"`}},
 	} {

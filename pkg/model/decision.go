@@ -57,6 +57,17 @@ const (
 	ReasonScale               Reason = "scale"
 )
 
+// LacksEvidence says whether a loop had no opinion for want of evidence: of a
+// source, or of enough of it for a model.
+func (r Reason) LacksEvidence() bool {
+	switch r {
+	case ReasonNoFleetData, ReasonNoFPMData, ReasonNoTrafficData, ReasonInsufficientData,
+		ReasonWorkerCountMismatch, ReasonPredictFailed, ReasonModelNotReady, ReasonPartnerNotReady:
+		return true
+	}
+	return false
+}
+
 // Stage names a step of the decision that changed a number.
 type Stage string
 

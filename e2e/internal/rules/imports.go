@@ -19,7 +19,7 @@ type Package struct {
 
 // The rules on imports.
 const (
-	RuleLayers   = "imports point one way: cmd -> services -> pkg/service -> pkg/events -> pkg/model"
+	RuleLayers   = "imports point one way: cmd -> services -> pkg/service -> pkg/replay -> pkg/events -> pkg/model"
 	RuleServices = "services never import each other"
 	RuleCore     = "pkg/model imports the standard library, gonum and a YAML decoder"
 	RuleKafka    = "only pkg/events/kafka imports a Kafka client"
@@ -37,6 +37,7 @@ var layers = []struct {
 }{
 	{root: Domain + "pkg/model"},
 	{root: Domain + "pkg/events"},
+	{root: Domain + "pkg/replay"},
 	{root: Domain + "pkg/service"},
 	{root: Domain + "services", modules: true},
 	{root: Domain + "cmd", modules: true},

@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"tidemark.dev/pkg/events"
+	"tidemark.dev/pkg/events/archive"
 	"tidemark.dev/pkg/events/internal/stream"
 	"tidemark.dev/pkg/events/kafka"
 	"tidemark.dev/pkg/events/memory"
@@ -24,6 +26,7 @@ type Options = stream.Options
 //	sqlite://tidemark.db?synchronous=full    a file in the working directory; each commit waits for the disk
 //	memory://                                a log of this process, empty, and gone with it
 //	kafka://broker-1:9092,broker-2:9092      a Kafka cluster; package kafka has the parameters
+//	archive://day.jsonl                      a file of tidemark tail -o json, which is only read
 //
 // Errors do not repeat the URL, in which somebody may have written a secret.
 func Open(ctx context.Context, url string, options Options) (events.Log, error) {
@@ -38,6 +41,15 @@ func Open(ctx context.Context, url string, options Options) (events.Log, error) 
 			return nil, err
 		}
 		return opened(sqlite.Open(ctx, config, options))
+	case "archive":
+		if rest == "" {
+			return nil, errors.New("log URL: it names no file; want archive:///path/day.jsonl")
+		}
+		log, err := archive.Open(filepath.FromSlash(rest))
+		if err != nil {
+			return nil, err
+		}
+		return log, nil
 	case "memory":
 		if rest != "" {
 			return nil, errors.New("log URL: a log in memory has no name; want memory://")

@@ -1,0 +1,255 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tidemark.dev/pkg/model"
+	"tidemark.dev/pkg/replay"
+)
+
+// differenceError is a replay that found something wrong.
+type differenceError struct{ error }
+
+func newReplay() *cobra.Command {
+	var names []string
+	var config, output string
+	cmd := &cobra.Command{
+		Use: "replay", Short: "Decide recorded observations again and compare: with what was decided, or under another configuration",
+		Args: arguments(cobra.NoArgs),
+		Long: `Decide the observations of a range again and compare each decision, to the byte,
+with the recorded one; and follow the hash chain of each deployment. A decision
+that is missing, altered, moved or doubled is named, the first difference shown
+field by field, and the exit code is 3. What the log lacks for deciding again is
+said, never taken for a difference.
+
+With --config, the same observations are decided under the deployments of that
+file too, and both series stand side by side. What the recorded fleet did not
+follow, the comparison says.
+
+--from and --to bound the decisions. The log may be an archive, a file of
+tidemark tail all -o json: --log archive://day.jsonl`,
+	}
+	flags := addLogFlags(cmd)
+	bounds := addBoundFlags(cmd)
+	cmd.Flags().StringSliceVar(&names, "deployment", nil, "only these deployments")
+	cmd.Flags().StringVar(&config, "config", "", "configuration file of candidates: what would they have decided?")
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if output != "table" && output != "json" {
+			return usageError{fmt.Errorf("output is %q, want table or json", output)}
+		}
+		options := replay.Options{Deployments: names}
+		var err error
+		if options.From, options.To, err = bounds.bounds(); err != nil {
+			return err
+		}
+		if config != "" {
+			specs, err := loadDeployments(cmd.InOrStdin(), config)
+			if err != nil {
+				return err
+			}
+			options.Candidates = map[string]*model.Deployment{}
+			for i := range specs {
+				options.Candidates[specs[i].Name] = &specs[i]
+			}
+		}
+		log, topics, err := flags.openExisting(cmd)
+		if err != nil {
+			return err
+		}
+		defer log.Close()
+		screen := newScreen(cmd.OutOrStdout(), cmd.ErrOrStderr(), false)
+		options.Progress = screen.reading("replaying")
+		result, err := replay.Verify(cmd.Context(), log, topics, options)
+		screen.finish()
+		if err != nil {
+			return err
+		}
+		if err := printReplay(cmd.OutOrStdout(), result, config, output); err != nil {
+			return err
+		}
+		return verdictOf(result)
+	}
+	return cmd
+}
+
+// verdictOf returns the error by which a replay ends.
+func verdictOf(result *replay.Result) error {
+	sum := result.Totals()
+	switch {
+	case !result.Clean():
+		n := len(result.Findings) + result.FindingsLeftOut
+		return differenceError{fmt.Errorf("%s among %s", plural(n, "finding"), plural(sum.Decisions, "decision"))}
+	case sum.Decisions == 0 && sum.Undecided == 0:
+		return errors.New("there is no decision in the range; tidemark tail shows what the log holds")
+	case sum.Same == 0 && sum.Decisions > 0:
+		return errors.New("no decision could be decided again; what the log lacks stands above")
+	}
+	return nil
+}
+
+func plural(n int, noun string) string {
+	if n != 1 {
+		noun += "s"
+	}
+	return fmt.Sprintf("%d %s", n, noun)
+}
+
+func printReplay(out io.Writer, result *replay.Result, config, output string) error {
+	if output == "json" {
+		encoder := json.NewEncoder(out)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(result)
+	}
+	if len(result.Deployments) == 0 {
+		return nil
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(table, "DEPLOYMENT\tDECISIONS\tSAME\tDIFFERENT\tNOT VERIFIED\tCHAIN\tFIRST\tLAST")
+	for _, d := range result.Deployments {
+		chain := fmt.Sprintf("%s hold", plural(d.Links, "link"))
+		if d.Broken > 0 {
+			chain = fmt.Sprintf("%d of %s broken", d.Broken, plural(d.Links, "link"))
+		}
+		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n", d.Deployment, d.Decisions, d.Same, d.Differing, d.Unverified, chain, shortTime(d.FirstAt), shortTime(d.LastAt))
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for _, d := range result.Deployments {
+		for _, note := range []struct {
+			n    int
+			text string
+		}{
+			{d.Undecided, "newer than the newest decision, and not decided yet"},
+			{d.Refused, "in the dead letters, and never decided"},
+		} {
+			if note.n > 0 {
+				fmt.Fprintf(out, "%s: %s %s\n", d.Deployment, plural(note.n, "observation"), note.text)
+			}
+		}
+		if d.Repeated > 0 {
+			fmt.Fprintf(out, "%s: %s appended again with the same bytes, as redelivery may do\n", d.Deployment, plural(d.Repeated, "decision"))
+		}
+	}
+	for _, lack := range result.Lacks {
+		fmt.Fprintf(out, "%s: %s could not be decided again: %s\n", lack.Deployment, plural(lack.Decisions, "decision"), lack.What)
+	}
+	printFindings(out, result)
+	for i := range result.Deployments {
+		if c := result.Deployments[i].Comparison; c != nil {
+			if err := printComparison(out, result.Deployments[i].Deployment, config, c); err != nil {
+				return err
+			}
+		}
+	}
+	_, err := fmt.Fprintf(out, "\n%s replayed in %.2f s (%.0f a second)\n", plural(result.Observations, "observation"), result.TookS, float64(result.Observations)/result.TookS)
+	return err
+}
+
+// shownFindings bounds what a terminal is told; JSON holds more.
+const shownFindings = 20
+
+func printFindings(out io.Writer, result *replay.Result) {
+	if result.Clean() {
+		return
+	}
+	fmt.Fprintln(out)
+	for i, f := range result.Findings {
+		if i == shownFindings {
+			fmt.Fprintf(out, "and %d more; -o json lists them\n", len(result.Findings)-i+result.FindingsLeftOut)
+			break
+		}
+		where := fmt.Sprintf(" at position %d", f.Position)
+		if f.Position < 0 {
+			where = ""
+		}
+		fmt.Fprintf(out, "%-8s decision %s of %s, observed %s%s: %s\n", strings.ToUpper(string(f.Kind)), f.DecisionID, f.Deployment, shortTime(f.ObservedAt), where, f.Detail)
+	}
+	first := result.First
+	if first == nil {
+		return
+	}
+	fmt.Fprintf(out, "\nThe first difference is in decision %s of %s:\n", first.DecisionID, first.Deployment)
+	for _, field := range first.Fields {
+		path := field.Path
+		if path == "" {
+			path = "(whole)"
+		}
+		fmt.Fprintf(out, "  %s\n    recorded  %s\n    now       %s\n", path, orNone(field.Recorded), orNone(field.Now))
+	}
+}
+
+func orNone(text string) string {
+	if text == "" {
+		return "(not there)"
+	}
+	return text
+}
+
+func shortTime(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+func printComparison(out io.Writer, name, config string, c *replay.Comparison) error {
+	fmt.Fprintf(out, "\n%s: what was decided, and what %s would have decided on the same %s over %.1f h\n\n", name, config, plural(c.Decisions, "observation"), c.Recorded.Hours)
+	table := tabwriter.NewWriter(out, 0, 0, 3, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "\tDECIDED\tCANDIDATE\tCHANGE\t")
+	row := func(name, format string, was, would float64) {
+		change := strings.Replace(format, "%", "%+", 1)
+		fmt.Fprintf(table, "%s\t"+format+"\t"+format+"\t"+change+"\t\n", name, was, would, would-was)
+	}
+	r, k := &c.Recorded, &c.Candidate
+	for _, action := range []model.Action{model.Hold, model.ScaleUp, model.ScaleDown, model.Rebalance} {
+		row(strings.ReplaceAll(string(action), "_", " "), "%.0f", float64(r.Actions[action]), float64(k.Actions[action]))
+	}
+	row("holds without evidence", "%.0f", float64(r.Unsupported), float64(k.Unsupported))
+	row("changes of target", "%.0f", float64(r.TargetChanges), float64(k.TargetChanges))
+	row(fmt.Sprintf("flaps within %.0f min", replay.FlapWindow.Minutes()), "%.0f", float64(r.Flaps), float64(k.Flaps))
+	for _, role := range model.AllRoles {
+		for _, one := range []struct {
+			name        string
+			was, wouldB model.PerRole[float64]
+		}{{"replica-hours", r.ReplicaHours, k.ReplicaHours}, {"hours at min_replicas", r.AtMin, k.AtMin}, {"hours at max_replicas", r.AtMax, k.AtMax}} {
+			was, known := one.was.Get(role)
+			would, has := one.wouldB.Get(role)
+			if known || has {
+				row(string(role)+" "+one.name, "%.2f", was, would)
+			}
+		}
+		if was, known := r.Peak.Get(role); known {
+			would, _ := k.Peak.Get(role)
+			row(string(role)+" peak", "%.0f", float64(was), float64(would))
+		}
+	}
+	if r.GPUHours != nil && k.GPUHours != nil {
+		row("GPU-hours", "%.2f", *r.GPUHours, *k.GPUHours)
+		row("hours at the GPU budget", "%.2f", r.AtBudget, k.AtBudget)
+	}
+	if r.Followed != nil && k.Followed != nil {
+		row("fleet was where wanted, %", "%.1f", 100**r.Followed, 100**k.Followed)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if c.Different == 0 {
+		fmt.Fprintln(out, "\nEvery target is the same.")
+	} else {
+		fmt.Fprintf(out, "\n%d targets differ (%.1f %%), the first at %s.\n", c.Different, 100*float64(c.Different)/float64(c.Decisions), shortTime(*c.FirstDifferent))
+	}
+	for _, note := range c.Notes {
+		fmt.Fprintf(out, "Note: %s.\n", note)
+	}
+	return nil
+}
