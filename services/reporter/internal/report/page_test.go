@@ -224,3 +224,52 @@ func TestPageWithoutFrontEnd(t *testing.T) {
 	page.Wait(`document.body.textContent.includes("make web")`)
 	page.Screenshot("tables-1440-light")
 }
+
+// TestPageAccessible runs axe-core in the page, in both themes, and the narrow
+// one: no serious and no critical finding.
+func TestPageAccessible(t *testing.T) {
+	browser := browsertest.Start(t)
+	axe, err := os.ReadFile(filepath.Join("..", "..", "web", "node_modules", "axe-core", "axe.min.js"))
+	if err != nil {
+		t.Skip("axe-core is not installed: `make web` installs it")
+	}
+	data := twoDays()
+	address := save(t, rendered(t, data)) + "#" + data.Deployments[0].Decisions.IDs[9000]
+	for name, view := range map[string]browsertest.View{"light": {Width: 1440}, "dark": {Width: 1440, Dark: true}, "narrow": {Width: 390}} {
+		t.Run(name, func(t *testing.T) {
+			page := browser.Open(t, address, view)
+			page.Wait(drawn)
+			browsertest.Eval[bool](page, string(axe)+"; true")
+			const run = `axe.run(document, {resultTypes: ["violations"]}).then((r) => r.violations.filter((v) => v.impact === "serious" || v.impact === "critical").map((v) => v.id + " (" + v.impact + "): " + v.help + ": " + v.nodes.slice(0, 3).map((n) => n.html.slice(0, 160) + " | " + n.failureSummary.replaceAll("\n", " ")).join(" || ")))`
+			for _, violation := range browsertest.Eval[[]string](page, run) {
+				t.Error(violation)
+			}
+		})
+	}
+}
+
+// TestPageOfThreeDays holds the size of the report of a day of 5 s ticks of three
+// deployments, and says how long it takes to build and to open.
+func TestPageOfThreeDays(t *testing.T) {
+	browser := browsertest.Start(t)
+	began := time.Now()
+	facts := day("chat-70b", 1, 12*time.Hour)
+	facts = append(facts, day("code-8b", 2, 48*time.Hour)...)
+	facts = append(facts, day("embed-1b", 3, 6*time.Hour)...)
+	generated := time.Now()
+	data := fold(facts).Build(Options{GeneratedAt: midnight.Add(24 * time.Hour)})
+	page := rendered(t, data)
+	built := time.Since(generated)
+	const most = 10_000_000
+	if len(page) >= most {
+		t.Errorf("the page has %d bytes, want less than %d", len(page), most)
+	}
+	p := browser.Open(t, save(t, page), browsertest.View{Width: 1440})
+	p.Wait(drawn)
+	opened := browsertest.Eval[float64](p, `performance.getEntriesByType("navigation")[0].loadEventEnd`)
+	t.Logf("%d facts: made in %v, folded, built and rendered in %v; %d bytes; opened, with all charts, in %.0f ms", len(facts), generated.Sub(began).Round(time.Millisecond), built.Round(time.Millisecond), len(page), opened)
+	// The goal is 2 s; a loaded machine is given more.
+	if opened > 15_000 {
+		t.Errorf("the page opens in %.0f ms", opened)
+	}
+}
