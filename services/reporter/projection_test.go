@@ -56,7 +56,7 @@ func record(t *testing.T) []recorded {
 	var all []sealed
 	decisions := map[string]string{} // The IDs of events, by those of facts.
 	for _, day := range []reporttest.Day{
-		{Name: "chat-70b", Seed: 1, Ticks: 144, Step: 10 * time.Minute, ActiveAt: reporttest.Midnight.Add(12 * time.Hour)},
+		{Name: "chat-70b", Seed: 3, Ticks: 144, Step: 10 * time.Minute, ActiveAt: reporttest.Midnight.Add(12 * time.Hour)},
 		{Name: "code-8b", Seed: 2, Ticks: 36, Step: 10 * time.Minute, ActiveAt: reporttest.Midnight.Add(48 * time.Hour)},
 	} {
 		at := reporttest.Midnight
