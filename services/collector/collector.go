@@ -186,12 +186,17 @@ func (w *watch) get() *model.DeploymentConfigured {
 	return w.latest
 }
 
+// openAgain is the time after which a source that could not be opened is tried
+// again.
+const openAgain = 5 * time.Second
+
 // observe runs the schedule of one deployment. A source outlives the revisions
 // that do not change it.
 func (c *Collector) observe(ctx context.Context, w *watch) {
 	defer close(w.done)
 	var source fleetSource
 	var opened *model.DeploymentConfigured
+	var again time.Time
 	defer func() {
 		if source != nil {
 			source.Close()
@@ -201,24 +206,25 @@ func (c *Collector) observe(ctx context.Context, w *watch) {
 	for ctx.Err() == nil {
 		configured := w.get()
 		clock := configured.Spec.Clock()
-		if source == nil || !sameSource(&opened.Spec, &configured.Spec) {
+		_, missing := source.(unavailable)
+		if source == nil || !sameSource(&opened.Spec, &configured.Spec) || missing && time.Now().After(again) {
 			if source != nil {
 				source.Close()
 			}
 			var err error
 			if source, err = c.open(ctx, configured); err != nil {
 				if ctx.Err() == nil {
-					c.logger.Error("source cannot be opened", "deployment", configured.Deployment, "error", err)
+					c.logger.Error("source cannot be opened, trying again", "deployment", configured.Deployment, "error", err)
 				}
-				source = unavailable{err}
+				source, again = unavailable{err}, time.Now().Add(openAgain)
 			}
 			opened = configured
 		}
-		schedule := configured.Spec.Schedule()
 		now := clock.At(time.Now())
 		if last.IsZero() {
 			last = now
 		}
+		schedule := configured.Spec.Schedule()
 		due, loops, skipped := late(schedule, last, now)
 		if skipped > 0 {
 			c.metrics.skipped.WithLabelValues(configured.Deployment).Add(float64(skipped))
@@ -228,6 +234,9 @@ func (c *Collector) observe(ctx context.Context, w *watch) {
 		case <-timer.C:
 		case <-w.changed:
 			timer.Stop()
+			if w.get().Spec.Schedule() != schedule {
+				last = clock.At(time.Now()) // a tick of another schedule was not missed before there was one
+			}
 			continue
 		case <-ctx.Done():
 			timer.Stop()
