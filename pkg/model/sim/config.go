@@ -21,6 +21,30 @@ type Config struct {
 	// TrafficWindow is the longest window that Traffic can be asked for, and
 	// so how long latencies are remembered. 0 means DefaultTrafficWindow.
 	TrafficWindow time.Duration
+	// Finished, if it is set, is told of every request that is answered, in the
+	// order in which they are.
+	Finished func(Finished)
+}
+
+// Finished is a request that was answered.
+type Finished struct {
+	Request
+	// FirstTokenAt and FinishedAt are when its first and its last token were made. In
+	// topology decode the first token is made elsewhere, as the request arrives.
+	FirstTokenAt, FinishedAt time.Duration
+}
+
+// TTFT returns the time to first token.
+func (f *Finished) TTFT() time.Duration { return f.FirstTokenAt - f.At }
+
+// ITL returns the inter-token latency, the time from the first to the last token
+// by the number of tokens after the first, and whether there are any. A prefill
+// fleet makes the first token alone.
+func (f *Finished) ITL() (time.Duration, bool) {
+	if f.OSL < 2 || f.FinishedAt == f.FirstTokenAt {
+		return 0, false
+	}
+	return (f.FinishedAt - f.FirstTokenAt) / time.Duration(f.OSL-1), true
 }
 
 // RoleConfig describes the pool of one role.

@@ -27,6 +27,7 @@ type Fleet struct {
 	inFlight int
 	totals   Totals
 	traffic  traffic
+	finished func(Finished) // nil if nobody asks
 }
 
 // New returns a fleet at the origin of simulated time, with the replicas of its
@@ -35,7 +36,7 @@ func New(config Config, workload Workload) (*Fleet, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("configure simulated fleet: %w", err)
 	}
-	f := &Fleet{topology: config.Topology, workload: workload, traffic: traffic{longest: config.TrafficWindow}}
+	f := &Fleet{topology: config.Topology, workload: workload, traffic: traffic{longest: config.TrafficWindow}, finished: config.Finished}
 	if f.traffic.longest == 0 {
 		f.traffic.longest = DefaultTrafficWindow
 	}
@@ -166,6 +167,9 @@ func (f *Fleet) complete(s *sequence) {
 		decoded = 0
 	}
 	f.traffic.completed(f.now, s, decoded)
+	if f.finished != nil {
+		f.finished(Finished{Request{At: s.arrived, ISL: s.isl, OSL: s.osl}, s.firstToken, f.now})
+	}
 	s.answer.finish(f.now)
 	s.answer = nil
 	f.spare = append(f.spare, s)
