@@ -13,9 +13,11 @@ MAKEFLAGS   += --no-builtin-rules
 modules  := $(patsubst $(CURDIR)/%,%,$(shell go list -m -f '{{.Dir}}'))
 programs := $(patsubst %/main.go,%,$(wildcard cmd/*/main.go services/*/cmd/*/main.go))
 
-# Packages with suites that only the build tag e2e brings in.
-e2e_packages = $(addprefix ./,$(sort $(patsubst %/,%,$(dir $(shell \
-	grep -rl --include='*_test.go' --exclude-dir=node_modules '^//go:build .*\<e2e\>' $(modules))))))
+# Packages with suites that only the build tag e2e brings in, but for those that
+# need a Kubernetes, which takes some minutes to build: test-kubernetes runs them.
+kubernetes_packages := ./services/actuator
+e2e_packages = $(filter-out $(kubernetes_packages),$(addprefix ./,$(sort $(patsubst %/,%,$(dir $(shell \
+	grep -rl --include='*_test.go' --exclude-dir=node_modules '^//go:build .*\<e2e\>' $(modules)))))))
 
 # Packages with tests that run on Apache Kafka.
 kafka_packages = ./pkg/events/kafka/...
@@ -42,7 +44,7 @@ RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
 		/^## / { printf "\n%s\n", substr($$0, 4) } \
-		/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
 build: ## Build tidemark and the four services into bin/
@@ -97,6 +99,12 @@ test-kafka: build $(gotestsum) ## Run the tests of the Kafka driver on Apache Ka
 	@mkdir -p out
 	libs=$$(tools/kafka) && TIDEMARK_KAFKA_LIBS=$$libs TIDEMARK_REQUIRE_KAFKA=1 \
 		$(call GOTEST,out/kafka.json) $(kafka_packages)
+
+.PHONY: test-kubernetes
+test-kubernetes: $(gotestsum) ## Run the actuator's suites on a real Kubernetes control plane, built if it is missing
+	@mkdir -p out
+	assets=$$(tools/kubernetes/build) && export TIDEMARK_KUBERNETES=$$assets && \
+	$(call GOTEST,out/kubernetes.json) -tags e2e -run '^TestKubernetes' $(kubernetes_packages)
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (30s)

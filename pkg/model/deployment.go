@@ -156,11 +156,6 @@ type Behavior struct {
 	DecisionTTLS float64 `json:"decision_ttl_s"`
 }
 
-// Actuator says what carries decisions out: exactly one is set.
-type Actuator struct {
-	Simulated *SimulatedActuator `json:"simulated,omitempty"`
-}
-
 // SimulatedSource is a fleet in simulated time. The fleet is a function of this
 // configuration and of the actuations in the log, so that a collector that
 // restarts finds it where it was.
@@ -198,10 +193,6 @@ type SimulatedGenerator struct {
 	DurationS float64 `json:"duration_s"`
 	MeanRPS   float64 `json:"mean_rps"`
 }
-
-// SimulatedActuator applies decisions to the simulated fleet of the source, by
-// recording them.
-type SimulatedActuator struct{}
 
 // Clock relates wall-clock time to a deployment's own time. The zero Clock is
 // wall-clock time.

@@ -210,7 +210,7 @@ func (d *Deployment) checkShells(c *checks) {
 	if d.Source != nil {
 		d.checkSource(c)
 	}
-	if d.Actuator != nil && d.Actuator.Simulated != nil && (d.Source == nil || d.Source.Simulated == nil) {
-		c.fail("actuator.simulated", "needs source.simulated: it scales the simulated fleet")
+	if d.Actuator != nil {
+		d.checkActuator(c)
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"tidemark.dev/pkg/events"
 	"tidemark.dev/pkg/model"
 	"tidemark.dev/services/actuator/internal/connector"
+	"tidemark.dev/services/actuator/internal/kubernetes"
 )
 
 // Source is the source of the actuator's events.
@@ -47,6 +48,8 @@ type Config struct {
 	// ApplyTimeout bounds the work on one decision. It stays below the time
 	// after which a consumer group takes a member that handles nothing for dead.
 	ApplyTimeout time.Duration
+	// Kubernetes says how the API server is reached, should a deployment need it.
+	Kubernetes kubernetes.Config
 }
 
 // DefaultConfig returns the configuration of an actuator that is told nothing.
@@ -55,6 +58,7 @@ func DefaultConfig() Config {
 	return Config{
 		SettleEvery: time.Second, SettleDeadline: 30 * time.Minute,
 		ViewTimeout: 10 * time.Second, ApplyTimeout: 45 * time.Second,
+		Kubernetes: kubernetes.DefaultConfig(),
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"tidemark.dev/pkg/model"
 	"tidemark.dev/pkg/service"
 	"tidemark.dev/services/actuator/internal/connector"
+	"tidemark.dev/services/actuator/internal/kubernetes"
 	"tidemark.dev/services/actuator/internal/observed"
 	"tidemark.dev/services/actuator/internal/simulated"
 )
@@ -33,14 +34,19 @@ func Module(config Config) fx.Option {
 // worker is the actuator with the connectors that it works through.
 type worker struct {
 	*Actuator
-	fleets    *observed.Fleets
-	simulated *simulated.Connector
+	fleets     *observed.Fleets
+	simulated  *simulated.Connector
+	kubernetes *kubernetes.Connector
 }
 
 func newWorker(config Config, log events.Log, topics events.Topics, logger *slog.Logger, registerer prometheus.Registerer) *worker {
 	ledger := newLedger(log, topics, logger)
 	fleets := observed.New()
-	w := &worker{fleets: fleets, simulated: &simulated.Connector{SetTo: ledger.setTo, Fleets: fleets}}
+	w := &worker{
+		fleets:     fleets,
+		simulated:  &simulated.Connector{SetTo: ledger.setTo, Fleets: fleets},
+		kubernetes: kubernetes.New(config.Kubernetes, connector.DefaultSteps(), logger),
+	}
 	w.Actuator = &Actuator{
 		config: config, log: log, topics: topics, logger: logger, metrics: newMetrics(registerer),
 		deployments: events.NewDeploymentTable(log, topics, logger), ledger: ledger,
@@ -50,8 +56,12 @@ func newWorker(config Config, log events.Log, topics events.Topics, logger *slog
 }
 
 func (w *worker) connector(spec *model.Deployment) (connector.Connector, error) {
-	if spec.Actuator != nil && spec.Actuator.Simulated != nil {
+	switch through := spec.Actuator; {
+	case through == nil:
+	case through.Simulated != nil:
 		return w.simulated, nil
+	case through.Kubernetes != nil:
+		return w.kubernetes, nil
 	}
 	return nil, fmt.Errorf("deployment %s is active and has no actuator; configure one under the key actuator", spec.Name)
 }
@@ -71,5 +81,8 @@ func Flags(flags *pflag.FlagSet) func() fx.Option {
 	config := DefaultConfig()
 	flags.DurationVar(&config.SettleEvery, "settle-every", config.SettleEvery, "how often a fleet is looked at that has not reached its target yet")
 	flags.DurationVar(&config.SettleDeadline, "settle-deadline", config.SettleDeadline, "how long a fleet may take to reach its target before that is recorded as failed")
+	flags.StringVar(&config.Kubernetes.Kubeconfig, "kubeconfig", "", "file with the address and credentials of the Kubernetes API server; empty takes those of the pod, or of the file that KUBECONFIG names")
+	flags.Float64Var(&config.Kubernetes.QPS, "kubernetes-qps", config.Kubernetes.QPS, "most requests a second to the Kubernetes API server")
+	flags.IntVar(&config.Kubernetes.Burst, "kubernetes-burst", config.Kubernetes.Burst, "most requests to the Kubernetes API server at once")
 	return func() fx.Option { return Module(config) }
 }

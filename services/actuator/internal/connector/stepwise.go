@@ -57,6 +57,7 @@ func DefaultSteps() Steps {
 // is in the error.
 func (s Steps) Apply(ctx context.Context, pools Pools, order Order) error {
 	roles := order.Configured.Spec.Topology.Roles()
+	read := map[model.Role]Pool{}
 	for _, role := range roles {
 		change, changed := order.Changes.Get(role)
 		if !changed {
@@ -64,9 +65,11 @@ func (s Steps) Apply(ctx context.Context, pools Pools, order Order) error {
 			change = model.Change{From: desired, To: desired}
 		}
 		if changed || order.Configured.Spec.Budget.MaxGPUs != model.Unbounded {
-			if _, err := s.look(ctx, pools, order, role, change); err != nil {
+			pool, err := s.look(ctx, pools, order, role, change)
+			if err != nil {
 				return err
 			}
+			read[role] = pool
 		}
 	}
 	var done []string
@@ -76,7 +79,7 @@ func (s Steps) Apply(ctx context.Context, pools Pools, order Order) error {
 			if !changed || (change.To < change.From) != decreases {
 				continue
 			}
-			if err := s.step(ctx, pools, order, role, change); err != nil {
+			if err := s.step(ctx, pools, order, role, change, read[role]); err != nil {
 				return halfway(done, fmt.Errorf("scale %s from %d to %d: %w", role, change.From, change.To, err))
 			}
 			done = append(done, fmt.Sprintf("%s went from %d to %d", role, change.From, change.To))
@@ -125,12 +128,19 @@ func (s Steps) look(ctx context.Context, pools Pools, order Order, role model.Ro
 	return pool, nil
 }
 
-// step sets one pool and reads back that it is set.
-func (s Steps) step(ctx context.Context, pools Pools, order Order, role model.Role, change model.Change) error {
+// step sets one pool, from what was read of it, and reads back that it is set.
+func (s Steps) step(ctx context.Context, pools Pools, order Order, role model.Role, change model.Change, pool Pool) error {
+	read := true
 	_, err := retry(ctx, s, func() (struct{}, error) {
-		pool, err := s.look(ctx, pools, order, role, change)
-		if err != nil || pool.Set == change.To {
-			return struct{}{}, final(err)
+		if !read {
+			var err error
+			if pool, err = s.look(ctx, pools, order, role, change); err != nil {
+				return struct{}{}, final(err)
+			}
+		}
+		read = false
+		if pool.Set == change.To {
+			return struct{}{}, nil
 		}
 		if err := order.Permit(ctx); err != nil {
 			return struct{}{}, final(err)
@@ -143,7 +153,7 @@ func (s Steps) step(ctx context.Context, pools Pools, order Order, role model.Ro
 	if err != nil {
 		return err
 	}
-	pool, err := retry(ctx, s, func() (Pool, error) { return pools.Pool(ctx, order.Configured, role) })
+	pool, err = retry(ctx, s, func() (Pool, error) { return pools.Pool(ctx, order.Configured, role) })
 	switch {
 	case err != nil:
 		return fmt.Errorf("verify: %w", err)

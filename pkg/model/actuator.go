@@ -1,0 +1,116 @@
+package model
+
+import (
+	"regexp"
+	"strings"
+)
+
+// Actuator says what carries decisions out: exactly one is set.
+type Actuator struct {
+	Simulated  *SimulatedActuator  `json:"simulated,omitempty"`
+	Kubernetes *KubernetesActuator `json:"kubernetes,omitempty"`
+}
+
+// SimulatedActuator applies decisions to the simulated fleet of the source, by
+// recording them.
+type SimulatedActuator struct{}
+
+// KubernetesActuator sets the replicas of Kubernetes objects. Credentials and
+// the address of the API server belong to the actuator's process.
+type KubernetesActuator struct {
+	Namespace string                    `json:"namespace"`
+	Roles     PerRole[KubernetesTarget] `json:"roles"`
+}
+
+// KubernetesTarget names the object whose replicas are those of a role: a
+// Deployment, a StatefulSet, or any other object with a scale subresource.
+type KubernetesTarget struct {
+	APIVersion string `json:"api_version"`
+	Kind       string `json:"kind"`
+	Name       string `json:"name"`
+	// Service names the service within a DynamoGraphDeployment, the one kind
+	// that has no scale subresource.
+	Service string `json:"service,omitzero"`
+}
+
+// KindDynamoGraphDeployment is the kind whose services are scaled one by one.
+const KindDynamoGraphDeployment = "DynamoGraphDeployment"
+
+func (t *KubernetesTarget) setDefaults() { t.APIVersion, t.Kind = "apps/v1", "Deployment" }
+
+// Patterns of what the Kubernetes API takes for a name.
+var (
+	kubernetesName       = regexp.MustCompile(`^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$`)
+	kubernetesKind       = regexp.MustCompile(`^[A-Z][A-Za-z0-9]{0,62}$`)
+	kubernetesAPIVersion = regexp.MustCompile(`^([a-z0-9]([-.a-z0-9]*[a-z0-9])?/)?v[a-z0-9]+$`)
+)
+
+// checkActuator checks what carries decisions out.
+func (d *Deployment) checkActuator(c *checks) {
+	a := d.Actuator
+	var given []string
+	if a.Simulated != nil {
+		given = append(given, "simulated")
+	}
+	if a.Kubernetes != nil {
+		given = append(given, "kubernetes")
+	}
+	switch len(given) {
+	case 0:
+		c.fail("actuator", "names nothing that carries decisions out; give one of simulated, kubernetes, or leave the key out")
+	case 1:
+	default:
+		c.fail("actuator", "names %s; give one", strings.Join(given, " and "))
+	}
+	if a.Simulated != nil && (d.Source == nil || d.Source.Simulated == nil) {
+		c.fail("actuator.simulated", "needs source.simulated: it scales the simulated fleet")
+	}
+	if a.Kubernetes != nil {
+		a.Kubernetes.check(c, d.Topology)
+	}
+}
+
+func (k *KubernetesActuator) check(c *checks, topology Topology) {
+	const path = "actuator.kubernetes"
+	if !namePattern.MatchString(k.Namespace) {
+		c.fail(path+".namespace", "is %q, want the name of a namespace", k.Namespace)
+	}
+	inTopology := map[Role]bool{}
+	for _, role := range topology.Roles() {
+		inTopology[role] = true
+	}
+	seen := map[KubernetesTarget]Role{}
+	for _, role := range AllRoles {
+		at := path + ".roles." + string(role)
+		target, given := k.Roles.Get(role)
+		switch {
+		case given && !inTopology[role]:
+			c.fail(at, "is given, and topology %s has no such role", topology)
+			continue
+		case !given && inTopology[role]:
+			c.fail(at, "is missing; name the object whose replicas are those of the role")
+			continue
+		case !given:
+			continue
+		}
+		if !kubernetesAPIVersion.MatchString(target.APIVersion) {
+			c.fail(at+".api_version", "is %q, want a group and version such as apps/v1", target.APIVersion)
+		}
+		if !kubernetesKind.MatchString(target.Kind) {
+			c.fail(at+".kind", "is %q, want a kind such as Deployment", target.Kind)
+		}
+		if !kubernetesName.MatchString(target.Name) {
+			c.fail(at+".name", "is %q, want the name of the object", target.Name)
+		}
+		switch isGraph := target.Kind == KindDynamoGraphDeployment; {
+		case isGraph && target.Service == "":
+			c.fail(at+".service", "is missing; a %s holds several services", KindDynamoGraphDeployment)
+		case !isGraph && target.Service != "":
+			c.fail(at+".service", "is given, and only a %s holds services", KindDynamoGraphDeployment)
+		}
+		if other, again := seen[target]; again {
+			c.fail(at, "is the object of role %s too", other)
+		}
+		seen[target] = role
+	}
+}
