@@ -48,7 +48,7 @@ var production = newCatalogue(
 			id: ObservationID(f.Deployment, f.ObservedAt), subject: f.Deployment, key: f.Deployment, time: f.ObservedAt,
 			err: f.Validate(),
 		}
-	}),
+	}).decodedBy(func(data []byte) (any, error) { return model.DecodeObservation(data) }),
 	define(TypeScalingDecision, TopicDecisions, func(f *model.ScalingDecision) identity {
 		return identity{
 			id: DecisionID(f.Deployment, f.ObservationID, f.PlannerVersion), subject: f.Deployment, key: f.Deployment, time: f.ObservedAt,
@@ -166,6 +166,12 @@ func define[T any](name, topic string, identify func(*T) identity, upcasters ...
 		},
 		identify: func(fact any) identity { return identify(fact.(*T)) }, //nolint:errcheck // byFact leads only here
 	}
+}
+
+// decodedBy gives a line a decoder of its own, which decodes as encoding/json does.
+func (k kind) decodedBy(decode func(data []byte) (any, error)) kind {
+	k.decode = decode
+	return k
 }
 
 // splitType splits dev.tidemark.observation.v1 into its family and its version.

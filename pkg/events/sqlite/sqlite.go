@@ -308,8 +308,10 @@ func (s *store) Scan(ctx context.Context, topic string, from, to int64, key stri
 		if appended.Valid {
 			entry.AppendedAt = time.UnixMicro(appended.Int64).UTC()
 		}
-		if len(headers) > 0 && json.Unmarshal(headers, &entry.Headers) != nil {
-			entry.Headers = map[string]string{BrokenHeaders: string(headers)}
+		if len(headers) > 0 {
+			if entry.Headers, err = decodeHeaders(headers); err != nil {
+				entry.Headers = map[string]string{BrokenHeaders: string(headers)}
+			}
 		}
 		page, held = append(page, entry), held+len(entry.Payload)
 	}

@@ -29,13 +29,11 @@ func (d *decision) remember(r *roleDecision) {
 		return
 	}
 	seen, _ := d.state.proposed.Get(r.role)
-	kept := make(window, 0, len(seen)+1)
-	for _, p := range seen {
-		if younger(p.At, d.now, longest) {
-			kept = append(kept, p)
-		}
+	old := 0
+	for old < len(seen) && !younger(seen[old].At, d.now, longest) {
+		old++
 	}
-	d.state.proposed.Set(r.role, append(kept, rawProposal{At: d.now, Replicas: r.target}))
+	d.state.proposed.Set(r.role, append(seen[old:], rawProposal{At: d.now, Replicas: r.target}))
 }
 
 // stabilize holds a change back that was not wanted for the whole of its
