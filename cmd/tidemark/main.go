@@ -75,7 +75,7 @@ A deployment is advisory until it is activated: until then nothing is changed.`,
 	root.AddCommand(
 		newDemo(), newUp(), newApply(), newGet(), newActivate(), newAdvise(),
 		newTail(), newDecide(), newForecast(), newImport(), newReport(), newDoctor(), newEngine(), newVersion(),
-		newReplay(), newSimulate(),
+		newReplay(), newExplain(), newSimulate(),
 	)
 	return root
 }

@@ -126,6 +126,8 @@ func TestWrongUsage(t *testing.T) {
 		"tail all --from 12":       "a position is one of a topic, and there are 6",
 		"tail --from yesterday":    `--from is "yesterday", want an instant like 2026-11-23T20:00:05Z, or a position`,
 		"tail --to 0:1,0:2":        `--to is "0:1,0:2"`,
+		"explain":                  "usage: tidemark explain DECISION",
+		"explain x -o table":       `output is "table", want text or json`,
 		"replay -o yaml":           `output is "yaml", want table or json`,
 		"replay --from -1":         `--from is "-1"`,
 		"tail -o yaml":             `output is "yaml", want text or json`,
@@ -148,7 +150,7 @@ func TestWrongUsage(t *testing.T) {
 
 // TestNoLog: a command to which an empty log is of no use does not make one.
 func TestNoLog(t *testing.T) {
-	for _, command := range []string{"get", "tail --to-end", "report", "replay", "activate chat --reason test", "advise chat --reason test"} {
+	for _, command := range []string{"get", "tail --to-end", "report", "replay", "explain chat", "activate chat --reason test", "advise chat --reason test"} {
 		t.Run(command, func(t *testing.T) {
 			url := newLog(t)
 			path := strings.TrimPrefix(url, "sqlite://")

@@ -62,9 +62,24 @@ func FuzzDecodeObservation(f *testing.F) {
 	text := string(data)
 	f.Add(text)
 	for _, change := range [][2]string{
-		{`"pending":1`, `"pending":01`}, {`412.5`, `412.`}, {`412.5`, `4e400`}, {`"w-0"`, `"w-\u0030"`}, {`"w-0"`, "\"w-\xff\""}, {`:2,`, `:null,`},
-		{`,"traffic"`, ` ,"traffic"`}, {`"loops"`, `"Loops"`}, {`"ready":2,"desired":3`, `"desired":3,"ready":2`}, {`"samples":[`, `"samples":[],"samples":[`},
-		{`"20`, `"x20`}, {`Z"`, `+01:00"`}, {`1125899906842624`, `112589990684262411111`}, {`{}`, `{"other":1}`}, {`{}`, `{,}`}, {`}]}}`, `}]}}x`}, {`-1`, `-0`}, {`0.31`, `-0`},
+		{`"pending":1`, `"pending":01`},
+		{`412.5`, `412.`},
+		{`412.5`, `4e400`},
+		{`"w-0"`, `"w-\u0030"`},
+		{`"w-0"`, "\"w-\xff\""},
+		{`:2,`, `:null,`},
+		{`,"traffic"`, ` ,"traffic"`},
+		{`"loops"`, `"Loops"`},
+		{`"ready":2,"desired":3`, `"desired":3,"ready":2`},
+		{`"samples":[`, `"samples":[],"samples":[`},
+		{`"20`, `"x20`},
+		{`Z"`, `+01:00"`},
+		{`1125899906842624`, `112589990684262411111`},
+		{`{}`, `{"other":1}`},
+		{`{}`, `{,}`},
+		{`}]}}`, `}]}}x`},
+		{`-1`, `-0`},
+		{`0.31`, `-0`},
 	} {
 		if !strings.Contains(text, change[0]) {
 			f.Fatalf("nothing to change: %s", change[0])
