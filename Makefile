@@ -136,7 +136,7 @@ each = failed=; for module in $(modules); do echo "== $$module"; (cd "$$module" 
 
 .PHONY: lint
 lint: $(golangci_lint) ## Lint every module
-	@$(call each,$(golangci_lint) run ./...)
+	@$(call each,$(golangci_lint) run --allow-parallel-runners ./...)
 
 .PHONY: gowork-off
 gowork-off: export GOWORK := off

@@ -24,13 +24,14 @@ deployments:
   - name: chat
     advisory: false
     topology: disaggregated
-    target: throughput
+    target: sla
+    sla: {ttft_ms: 1000, itl_ms: 30}
     roles:
       prefill: {gpus_per_replica: 2, min_replicas: 1, max_replicas: 8, engine: {max_num_batched_tokens: 8192, max_num_seqs: 256, context_length: 131072, max_kv_tokens: 590818}}
       decode:  {gpus_per_replica: 2, min_replicas: 1, max_replicas: 8, engine: {max_num_batched_tokens: 8192, max_num_seqs: 256, context_length: 131072, max_kv_tokens: 590818}}
     load: {interval_s: 5, min_observations: 2}
-    throughput: {enabled: false}
-    behavior: {decision_ttl_s: 240}
+    throughput: {interval_s: 30, predictor: auto}
+    behavior: {scale_down_window_s: 60, decision_ttl_s: 240}
     source:
       simulated: {engine: h200-llama-3.1-70b-fp8-tp2, replicas: {prefill: 1, decode: 1}, cold_start_s: 20, speed: 60, generator: {seed: 11, duration_s: 7200, mean_rps: 14}}
     actuator:

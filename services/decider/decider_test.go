@@ -116,10 +116,11 @@ func (l *testLog) decisions(t *testing.T) []string {
 
 func spec(t *testing.T, name string, revision int) *model.DeploymentConfigured {
 	t.Helper()
+	predictor := map[string]string{"chat": "auto", "embed": "kalman"}[name]
 	specs, err := model.DecodeDeployments(fmt.Appendf(nil, `deployments: [{
-		name: %s, topology: aggregated, target: throughput,
-		roles: {aggregated: {min_replicas: 1, max_replicas: %d, engine: {max_num_batched_tokens: 8192, max_num_seqs: 256, max_kv_tokens: 590818}}},
-		load: {min_observations: 2}}]`, name, 8+revision))
+		name: %s, topology: aggregated, target: sla, sla: {ttft_ms: 250, itl_ms: 22},
+		roles: {aggregated: {gpus_per_replica: 2, min_replicas: 1, max_replicas: %d, engine: {max_num_batched_tokens: 8192, max_num_seqs: 256, context_length: 131072, max_kv_tokens: 590818}}},
+		load: {interval_s: 5, min_observations: 2}, throughput: {interval_s: 10, predictor: %s}, behavior: {scale_down_window_s: 15}}]`, name, 8+revision, predictor))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +128,7 @@ func spec(t *testing.T, name string, revision int) *model.DeploymentConfigured {
 }
 
 // seen returns the i-th observation of a deployment: a load that swings between
-// idle engines and full ones.
+// idle engines and full ones, with the traffic at every second tick.
 func seen(deployment string, i int) *model.Observation {
 	load := ((i*7)%20 + 20) % 20
 	observation := &model.Observation{
@@ -138,6 +139,15 @@ func seen(deployment string, i int) *model.Observation {
 			Roles: model.PerRole[model.RoleReplicas]{Aggregated: &model.RoleReplicas{Ready: 2, Desired: 2}},
 		},
 		Engines: &model.EnginesObservation{Status: model.Measured, AgeS: new(0.0)},
+	}
+	if i%2 == 0 {
+		observation.Loops.Throughput = true
+		observation.Traffic = &model.TrafficObservation{
+			Status: model.Measured, AgeS: new(0.0), WindowS: 10, Requests: new(float64(5 * load)), MeanISL: new(float64(900 + 10*load)), MeanOSL: new(200.0),
+		}
+		if load == 0 {
+			observation.Traffic = &model.TrafficObservation{Status: model.Idle, AgeS: new(0.0), WindowS: 10, Requests: new(0.0)}
+		}
 	}
 	for _, worker := range []string{"w-0", "w-1"} {
 		observation.Engines.Samples = append(observation.Engines.Samples, model.EngineSample{
@@ -198,13 +208,18 @@ func twoDeployments(t *testing.T, log *testLog, each int) []events.Record {
 // TestRestartAtEveryEvent: a decider that is killed at any event is followed by
 // one whose decisions are those of a run that was never interrupted.
 func TestRestartAtEveryEvent(t *testing.T) {
-	const each = 12
+	const each = 20
 	config := Config{CheckpointEvery: 4, RevisionWait: time.Second}
 	calm := newTestLog(t)
 	handle(t, newDecider(t, calm, config), twoDeployments(t, calm, each))
 	want := calm.decisions(t)
 	if len(want) != 2*each {
 		t.Fatalf("%d decisions for %d observations", len(want), 2*each)
+	}
+	for _, kind := range []string{`"action":"scale_up"`, `"action":"scale_down"`, `"forecast":{`, `"stage":"stabilization"`} {
+		if !strings.Contains(strings.Join(want, "\n"), kind) {
+			t.Errorf("no decision has %s: the state is not put to the test", kind)
+		}
 	}
 	for name, back := range map[string]int{
 		"acknowledged": 0, "published and not acknowledged": 1, "rewound": 7,
