@@ -20,6 +20,8 @@ type status struct {
 	*model.DeploymentConfigured
 	// Decision is nil where none was made lately.
 	Decision *model.ScalingDecision `json:"decision,omitempty"`
+	// Frozen is nil where the actuator is free to act.
+	Frozen *model.ScalingFrozen `json:"frozen,omitempty"`
 }
 
 func newGet() *cobra.Command {
@@ -58,7 +60,8 @@ func newGet() *cobra.Command {
 		}
 		statuses := make([]status, len(configured))
 		for i, one := range configured {
-			statuses[i] = status{one, newest[one.Deployment]}
+			statuses[i] = status{DeploymentConfigured: one, Decision: newest[one.Deployment]}
+			statuses[i].Frozen, _ = table.Frozen(one.Deployment)
 		}
 		return printStatuses(cmd.OutOrStdout(), statuses, output)
 	}
@@ -92,11 +95,15 @@ func printStatuses(out io.Writer, statuses []status, output string) error {
 	fmt.Fprintln(table, "NAME\tMODE\tREVISION\tEPOCH\tTOPOLOGY\tTARGET\tCURRENT\tRECOMMENDED\tACTION\tOBSERVED")
 	for _, s := range statuses {
 		current, recommended, action, observed := "-", "-", "-", "-"
+		mode := string(s.Spec.Mode())
+		if s.Frozen != nil {
+			mode += " (frozen)"
+		}
 		if d := s.Decision; d != nil {
 			current, recommended, action = replicasText(d.Current), replicasText(d.Target), string(d.Action)
 			observed = d.ObservedAt.Format(time.RFC3339)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Deployment, s.Spec.Mode(), s.Revision, s.Epoch,
+		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Deployment, mode, s.Revision, s.Epoch,
 			s.Spec.Topology, s.Spec.Target, current, recommended, action, observed)
 	}
 	return table.Flush()

@@ -16,6 +16,8 @@ import (
 const (
 	TypeDeploymentConfigured = "dev.tidemark.deployment-configured.v1"
 	TypeDeploymentRetired    = "dev.tidemark.deployment-retired.v1"
+	TypeScalingFrozen        = "dev.tidemark.scaling-frozen.v1"
+	TypeScalingThawed        = "dev.tidemark.scaling-thawed.v1"
 	TypeObservation          = "dev.tidemark.observation.v1"
 	TypeScalingDecision      = "dev.tidemark.scaling-decision.v1"
 	TypeScalingStarted       = "dev.tidemark.scaling-started.v1"
@@ -42,6 +44,12 @@ var production = newCatalogue(
 			id: RevisionID(f.Deployment, f.Revision), subject: f.Deployment, key: f.Deployment,
 			err: errors.Join(required("deployment", f.Deployment), positive("revision", f.Revision)),
 		}
+	}),
+	define(TypeScalingFrozen, TopicDeployments, func(f *model.ScalingFrozen) identity {
+		return freeze("scaling-frozen", f.Deployment, f.OccurredAt, f.Reason)
+	}),
+	define(TypeScalingThawed, TopicDeployments, func(f *model.ScalingThawed) identity {
+		return freeze("scaling-thawed", f.Deployment, f.OccurredAt, f.Reason)
 	}),
 	define(TypeObservation, TopicObservations, func(f *model.Observation) identity {
 		return identity{
@@ -92,6 +100,21 @@ func actuation(outcome string, f *model.Actuation, attempt int) identity {
 	return identity{
 		id: ActuationID(outcome, f.DecisionID, attempt), subject: f.Deployment, key: f.Deployment, time: f.OccurredAt,
 		err: errors.Join(required("deployment", f.Deployment), required("decision_id", f.DecisionID), given("occurred_at", f.OccurredAt)),
+	}
+}
+
+// everyDeployment is the key of what concerns all deployments. None can have it
+// for a name.
+const everyDeployment = "*"
+
+func freeze(kind, deployment string, at time.Time, reason string) identity {
+	scope := deployment
+	if scope == "" {
+		scope = everyDeployment
+	}
+	return identity{
+		id: FreezeID(kind, scope, at), subject: scope, key: scope, time: at,
+		err: errors.Join(given("occurred_at", at), required("reason", reason)),
 	}
 }
 

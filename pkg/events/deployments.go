@@ -14,7 +14,7 @@ import (
 )
 
 // DeploymentTable is the projection of the deployments topic: every revision of
-// every deployment. Of two events that claim the same revision, the first one
+// every deployment, and the freezes. Of two events that claim the same revision, the first one
 // in the log stands. What cannot be decoded is logged, counted and left out.
 //
 // Its methods may be called by several goroutines. What they return is shared
@@ -27,7 +27,9 @@ type DeploymentTable struct {
 	mu          sync.Mutex
 	deployments map[string]*deploymentRevisions
 	// next is the position after the last record that is in the table.
-	next    map[int32]int64
+	next map[int32]int64
+	// frozen holds the freezes that have not ended, by what they are about.
+	frozen  map[string]*model.ScalingFrozen
 	skipped int
 	changed chan struct{}
 }
@@ -46,7 +48,7 @@ type deploymentRevisions struct {
 func NewDeploymentTable(log Log, topics Topics, logger *slog.Logger) *DeploymentTable {
 	return &DeploymentTable{
 		log: log, topic: topics.Name(TopicDeployments), logger: logger,
-		deployments: map[string]*deploymentRevisions{}, next: map[int32]int64{}, changed: make(chan struct{}),
+		deployments: map[string]*deploymentRevisions{}, next: map[int32]int64{}, frozen: map[string]*model.ScalingFrozen{}, changed: make(chan struct{}),
 	}
 }
 
@@ -115,6 +117,12 @@ func (t *DeploymentTable) fold(record Record) {
 		t.add(fact.Deployment, fact.Revision, fact, record.Partition)
 	case *model.DeploymentRetired:
 		t.add(fact.Deployment, fact.Revision, nil, record.Partition)
+	case *model.ScalingFrozen:
+		t.frozen[fact.Deployment] = fact
+		t.tell()
+	case *model.ScalingThawed:
+		delete(t.frozen, fact.Deployment)
+		t.tell()
 	default:
 		if err == nil {
 			err = fmt.Errorf("event %s is a %s, not a change of a deployment", event.ID, event.Type)
@@ -138,8 +146,26 @@ func (t *DeploymentTable) add(name string, revision int, configured *model.Deplo
 	if configured != nil {
 		d.epoch = max(d.epoch, configured.Epoch)
 	}
+	t.tell()
+}
+
+// tell wakes those who wait for a change.
+func (t *DeploymentTable) tell() {
 	close(t.changed)
 	t.changed = make(chan struct{})
+}
+
+// Frozen returns the freeze that a deployment is under, and whether there is
+// one: that of all deployments comes first.
+func (t *DeploymentTable) Frozen(name string) (*model.ScalingFrozen, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, scope := range [...]string{"", name} {
+		if frozen := t.frozen[scope]; frozen != nil {
+			return frozen, true
+		}
+	}
+	return nil, false
 }
 
 // Current returns the newest revision of a deployment, and whether there is

@@ -86,6 +86,11 @@ func everyEvent() map[string]sealed {
 		"deployment-retired/v1/retired": {&model.DeploymentRetired{
 			Deployment: "chat-70b", Revision: 5, ChangedBy: "ops@control-1", Reason: "moved to chat-120b",
 		}, control},
+		"scaling-frozen/v1/one": {&model.ScalingFrozen{
+			Deployment: "chat-70b", OccurredAt: observedAt, ChangedBy: "ops@control-1", Reason: "the rack is being moved",
+		}, control},
+		"scaling-frozen/v1/all": {&model.ScalingFrozen{OccurredAt: observedAt, ChangedBy: "ops@control-1", Reason: "incident 4711"}, control},
+		"scaling-thawed/v1/all": {&model.ScalingThawed{OccurredAt: observedAt.Add(time.Hour), ChangedBy: "ops@control-1", Reason: "incident 4711 is over"}, control},
 		"observation/v1/measured": {&model.Observation{
 			Deployment: "chat-70b", ConfigRevision: 3, ObservedAt: observedAt, Loops: model.Loops{Load: true, Throughput: true},
 			Fleet: &model.FleetObservation{Status: model.Measured, AgeS: new(0.4), Roles: perRole(

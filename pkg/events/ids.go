@@ -42,6 +42,12 @@ func ActuationID(outcome, decisionID string, attempt int) string {
 	return deterministic(outcome, decisionID, strconv.Itoa(attempt))
 }
 
+// FreezeID identifies the beginning or the end of a freeze: scaling-frozen or
+// scaling-thawed.
+func FreezeID(kind, scope string, at time.Time) string {
+	return deterministic(kind, scope, at.UTC().Format(time.RFC3339Nano))
+}
+
 // CheckpointID identifies the state of a deployment after the observation at a
 // position, as a version of the planner computes it.
 func CheckpointID(deployment, topic string, partition int32, position int64, plannerVersion string) string {

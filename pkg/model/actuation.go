@@ -23,6 +23,8 @@ const (
 	RejectedNotReady Rejection = "not_ready"
 	// RejectedConflict: somebody else changed the target meanwhile.
 	RejectedConflict Rejection = "conflict"
+	// RejectedFrozen: somebody froze the deployment, or all of them.
+	RejectedFrozen Rejection = "frozen"
 	// RejectedOutOfBounds: the target lies outside the deployment's bounds.
 	RejectedOutOfBounds Rejection = "out_of_bounds"
 )
@@ -93,6 +95,25 @@ type DeploymentRetired struct {
 	Revision   int    `json:"revision"`
 	ChangedBy  string `json:"changed_by"`
 	Reason     string `json:"reason"`
+}
+
+// ScalingFrozen stops the actuator: nothing is written to a deployment, or to
+// any, whatever its mode, until ScalingThawed. It is the kill switch.
+type ScalingFrozen struct {
+	// Deployment is empty for all deployments, those to come included.
+	Deployment string    `json:"deployment,omitzero"`
+	OccurredAt time.Time `json:"occurred_at"`
+	ChangedBy  string    `json:"changed_by"`
+	Reason     string    `json:"reason"`
+}
+
+// ScalingThawed ends a freeze of the same scope: that of a deployment, or that
+// of all.
+type ScalingThawed struct {
+	Deployment string    `json:"deployment,omitzero"`
+	OccurredAt time.Time `json:"occurred_at"`
+	ChangedBy  string    `json:"changed_by"`
+	Reason     string    `json:"reason"`
 }
 
 // Checkpoint is a decider's state of one deployment and the position in the

@@ -87,8 +87,29 @@ func (a *Actuator) Run(ctx context.Context, ready func()) error {
 	working.Go(func() error { return a.ledger.follow(ctx) })
 	working.Go(func() error { return a.settle(ctx) })
 	working.Go(func() error { return a.subscribeWhileActive(ctx) })
+	working.Go(func() error { return a.showFreezes(ctx) })
 	ready()
 	return working.Wait()
+}
+
+// showFreezes keeps the metric of the freezes.
+func (a *Actuator) showFreezes(ctx context.Context) error {
+	for {
+		changed := a.deployments.Changed()
+		a.metrics.frozen.Reset()
+		for _, configured := range a.deployments.All() {
+			frozen := 0.0
+			if _, is := a.deployments.Frozen(configured.Deployment); is {
+				frozen = 1
+			}
+			a.metrics.frozen.WithLabelValues(configured.Deployment).Set(frozen)
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // subscribeWhileActive keeps the subscription to decisions exactly while some
@@ -215,6 +236,7 @@ func (a *Actuator) view(ctx context.Context, event events.Event, decision *model
 		seen.configured, now = configured, configured.Spec.Clock().At(now)
 	}
 	seen.past, seen.handled = a.ledger.of(decision.Deployment, event.ID)
+	seen.past.frozen, _ = a.deployments.Frozen(decision.Deployment)
 	seen.verdict = gate(seen.configured, decision, event.ID, seen.past, now)
 	return seen, nil
 }

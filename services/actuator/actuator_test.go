@@ -381,6 +381,51 @@ func TestSwitchToAdvisoryStopsWhatIsUnderWay(t *testing.T) {
 	})
 }
 
+// TestFreezeStopsWhatIsUnderWay: the kill switch acts between two writes of one
+// order, survives a restart, and ends by its own scope alone.
+func TestFreezeStopsWhatIsUnderWay(t *testing.T) {
+	inTime(t, func(w *world) {
+		w.configure("chat", 1, 1, true)
+		freeze := func(name string) {
+			publish(w, w.log, w.topics, &model.ScalingFrozen{Deployment: name, OccurredAt: time.Now(), ChangedBy: "ops", Reason: "incident"}, time.Time{})
+		}
+		thaw := func(name string) {
+			publish(w, w.log, w.topics, &model.ScalingThawed{Deployment: name, OccurredAt: time.Now(), ChangedBy: "ops", Reason: "over"}, time.Time{})
+		}
+		first := w.start("one", func(v *connectortest.View) {
+			v.AfterWrite = func(context.Context, model.Role) error { freeze(""); return nil }
+		})
+		publish(w, w.log, w.topics, activeDecision("chat", time.Now().UTC(), both(2, 4), both(3, 2)), time.Time{})
+		w.settled()
+		w.want("chat", "started", "failed: decode went from 4 to 2; then scale prefill from 2 to 3: frozen: ops froze all deployments at 2000-01-01T00:00:00Z: incident")
+		first.stop()
+		second := w.start("two")
+		try := func(outcomes ...string) {
+			w.Helper()
+			before := len(w.outcomes("chat"))
+			from := w.prefill("chat")
+			publish(w, w.log, w.topics, activeDecision("chat", time.Now().UTC(), both(from, 2), both(from+1, 2)), time.Time{})
+			w.settled()
+			if got := w.outcomes("chat")[before:]; !slices.Equal(got, outcomes) {
+				w.Errorf("the actuations are %q, want %q", got, outcomes)
+			}
+		}
+		try("frozen")
+		freeze("chat")
+		thaw("")
+		w.settled()
+		try("frozen")
+		thaw("chat")
+		w.settled()
+		if testutil.ToFloat64(second.metrics.frozen) != 0 {
+			w.Error("chat is still frozen, the metric says")
+		}
+		try("started", "applied", "settled")
+		freeze("other")
+		try("started", "applied", "settled")
+	})
+}
+
 // TestRestartFences: a new process knows from the log what was handled.
 func TestRestartFences(t *testing.T) {
 	inTime(t, func(w *world) {

@@ -1,6 +1,7 @@
 package actuator
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -53,6 +54,8 @@ func gate(configured *model.DeploymentConfigured, decision *model.ScalingDecisio
 		return refuse(model.RejectedNotActive, "deployment %s is %s since revision %d", decision.Deployment, configured.Spec.Mode(), configured.Revision)
 	case decision.Epoch != configured.Epoch:
 		return refuse(model.RejectedStaleEpoch, "decision is of epoch %d, the deployment is in epoch %d", decision.Epoch, configured.Epoch)
+	case past.frozen != nil:
+		return refuse(model.RejectedFrozen, "%s froze %s at %s: %s", past.frozen.ChangedBy, cmp.Or(past.frozen.Deployment, "all deployments"), instant(past.frozen.OccurredAt), past.frozen.Reason)
 	case decision.ObservedAt.Sub(now) > ttl:
 		// Clocks may differ, by less than a decision lives.
 		return refuse(model.RejectedNotYetValid, "decision is of %s, it is %s", instant(decision.ObservedAt), instant(now))

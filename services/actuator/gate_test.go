@@ -81,6 +81,9 @@ func TestGate(t *testing.T) {
 		}, reason: model.RejectedExpired},
 		{name: "a shorter validity counts", change: func(in *input) { in.decision.ValidUntil = noon.Add(time.Second) }, reason: model.RejectedExpired},
 		{name: "clocks that differ a little", change: func(in *input) { in.now = noon.Add(-time.Minute) }},
+		{name: "frozen", change: func(in *input) {
+			in.past.frozen = &model.ScalingFrozen{OccurredAt: noon, ChangedBy: "ops@control-1", Reason: "incident 4711"}
+		}, reason: model.RejectedFrozen, detail: "ops@control-1 froze all deployments at 2026-11-23T12:00:00Z: incident 4711"},
 		{name: "an instant that has not come", change: func(in *input) { in.now = noon.Add(-time.Minute - 1) }, reason: model.RejectedNotYetValid},
 		{name: "an older one was handled", change: func(in *input) { in.past.newest = sequence{noon.Add(-5 * time.Second), "other"} }},
 		{name: "a newer one was handled", change: func(in *input) { in.past.newest = sequence{noon.Add(5 * time.Second), "other"} }, reason: model.RejectedSuperseded, detail: "2026-11-23T12:00:05Z"},

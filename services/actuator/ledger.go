@@ -62,6 +62,8 @@ type unsettled struct {
 // history is what the gate has to know of a deployment's ledger.
 type history struct {
 	newest sequence
+	// frozen is the freeze that the deployment is under, or nil.
+	frozen *model.ScalingFrozen
 	// begun tells that this decision was begun, and that nothing says how that
 	// ended: an actuator stopped in the middle of it.
 	begun bool

@@ -14,6 +14,7 @@ type metrics struct {
 	actuations *prometheus.CounterVec
 	rejections *prometheus.CounterVec
 	settle     prometheus.Histogram
+	frozen     *prometheus.GaugeVec
 }
 
 func newMetrics(registerer prometheus.Registerer) *metrics {
@@ -29,6 +30,9 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		rejections: factory.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidemark_actuator_rejections_total", Help: "Decisions that were not acted on, by reason.",
 		}, []string{"reason"}),
+		frozen: factory.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "tidemark_actuator_frozen", Help: "1 while the actuator is frozen for a deployment, else 0.",
+		}, []string{"deployment"}),
 		settle: factory.NewHistogram(prometheus.HistogramOpts{
 			Name: "tidemark_actuator_settle_duration_seconds", Help: "Time from a change to the fleet having reached it, on the deployment's clock.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 14),
