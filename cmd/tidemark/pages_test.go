@@ -20,7 +20,7 @@ const root = "../.."
 // the tree, and wants the output that stands below it. Commands are those of
 // this program, without quoting.
 func TestPages(t *testing.T) {
-	for _, page := range []string{"docs/forecasting.md", "docs/simulate.md"} {
+	for _, page := range []string{"docs/forecasting.md", "docs/simulate.md", "docs/dynamo.md"} {
 		t.Run(filepath.Base(page), func(t *testing.T) {
 			t.Chdir(root)
 			text, err := os.ReadFile(page)

@@ -1,6 +1,7 @@
 package dynamo_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -81,8 +82,16 @@ func decodes(t *testing.T, d *model.Deployment) {
 var others = map[string]string{
 	"mode": "agg", "optimization_target": "latency", "load_predictor": "kalman", "scaling_mode": "active",
 	"enable_throughput_scaling": "false\nenable_load_scaling: true", "enable_load_scaling": "true", "advisory": "false", "no_operation": "false",
-	"load_predictor_log1p": "true", "model_name": "meta/other", "load_predictor_warmup_trace": "other.jsonl",
-	"fpm_sample_bucket_size": "9", "min_gpu_budget": "2", "min_endpoint": "3",
+	"load_predictor_log1p": "true", "model_name": "meta/other",
+	"metric_pulling_prometheus_endpoint":                "http://prometheus:9090",
+	"throughput_metrics_source":                         "router\nmetric_pulling_prometheus_endpoint: http://prometheus:9090",
+	"namespace":                                         "prod\nmetric_pulling_prometheus_endpoint: http://prometheus:9090",
+	"metric_pulling_prometheus_token_file":              "token\nmetric_pulling_prometheus_endpoint: https://prometheus:9090",
+	"metric_pulling_prometheus_ssl_verify":              "false\nmetric_pulling_prometheus_endpoint: https://prometheus:9090",
+	"metric_pulling_prometheus_ca_bundle":               "ca.pem\nmetric_pulling_prometheus_endpoint: https://prometheus:9090",
+	"metric_pulling_prometheus_request_timeout_seconds": "7\nmetric_pulling_prometheus_endpoint: https://prometheus:9090",
+	"load_predictor_warmup_trace":                       "other.jsonl",
+	"fpm_sample_bucket_size":                            "9", "min_gpu_budget": "2", "min_endpoint": "3",
 	"prefill_scale_up_queue_tokens": "9", "decode_scale_up_kv_rate": "9",
 	"kalman_q_level": "7\nload_predictor: kalman", "kalman_q_trend": "7\nload_predictor: kalman",
 	"kalman_r": "7\nload_predictor: kalman", "kalman_min_points": "7\nload_predictor: kalman",
@@ -96,7 +105,7 @@ func TestEveryField(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain := convert(t, "model_name: meta/llama\n")
+	plain := convert(t, "model_name: meta/llama\noptimization_target: sla\n")
 	for name := range strings.Lines(string(names)) {
 		name = strings.TrimSpace(name)
 		t.Run(name, func(t *testing.T) {
@@ -107,6 +116,9 @@ func TestEveryField(t *testing.T) {
 			file := fmt.Sprintf("%s: %s\n", name, value)
 			if name != "model_name" {
 				file += "model_name: meta/llama\n"
+			}
+			if name != "optimization_target" {
+				file += "optimization_target: sla\n"
 			}
 			got := convert(t, file)
 			decodes(t, &got.Deployment)
@@ -178,6 +190,65 @@ func TestBounds(t *testing.T) {
 		if got.Budget.MaxGPUs != model.Unbounded {
 			t.Errorf("max_gpu_budget %s becomes %d", budget, got.Budget.MaxGPUs)
 		}
+	}
+}
+
+// TestSource: what the file says of Prometheus becomes a source of traffic, if
+// it is enough for one.
+func TestSource(t *testing.T) {
+	const server = "metric_pulling_prometheus_endpoint: http://prometheus:9090\n"
+	for _, c := range []struct {
+		name, file string
+		want       *model.PrometheusSource
+	}{
+		{"no server", "model_name: a/b\nnamespace: prod\nthroughput_metrics_source: router", nil},
+		{"a frontend without a model", server + "namespace: prod", nil},
+		{"a frontend", server + "model_name: a/b\nnamespace: prod-chat", &model.PrometheusSource{Preset: model.PresetDynamo, Model: "a/b", Namespace: "prod-chat"}},
+		{"a frontend in any namespace", server + "model_name: a/b", &model.PrometheusSource{Preset: model.PresetDynamo, Model: "a/b"}},
+		{"a router", server + "namespace: prod-chat\nthroughput_metrics_source: router\nmodel_name: a/b", &model.PrometheusSource{Preset: model.PresetDynamoRouter, Namespace: "prod_chat"}},
+		{
+			"a server that is reached with care", strings.Replace(server, "http:", "https:", 1) + "model_name: a/b\nmetric_pulling_prometheus_token_file: /token\nmetric_pulling_prometheus_ca_bundle: /ca.pem\n" +
+				"metric_pulling_prometheus_ssl_verify: false\nmetric_pulling_prometheus_request_timeout_seconds: 10",
+			&model.PrometheusSource{
+				URL: "https://prometheus:9090", Preset: model.PresetDynamo, Model: "a/b", TimeoutS: 10,
+				HTTP: model.HTTPClient{BearerTokenFile: "/token", TLS: model.ClientTLS{CAFile: "/ca.pem"}},
+			},
+		},
+		{
+			"a server that is reached without", server + "model_name: a/b\nmetric_pulling_prometheus_token_file: /token",
+			&model.PrometheusSource{Preset: model.PresetDynamo, Model: "a/b", HTTP: model.HTTPClient{BearerTokenFile: "/token", AllowCredentialsOverHTTP: true}},
+		},
+		{"a router in the planner's namespace", server + "throughput_metrics_source: router", &model.PrometheusSource{Preset: model.PresetDynamoRouter, Namespace: "dynamo"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			converted := convert(t, c.file)
+			got := converted.Deployment
+			decodes(t, &got)
+			switch {
+			case c.want == nil && got.Source == nil:
+				if !slices.ContainsFunc(converted.Notes, func(n dynamo.Note) bool { return n.Subject == "namespace" }) {
+					t.Error("no note says that the namespace is not carried over")
+				}
+			case c.want == nil || got.Source == nil:
+				t.Errorf("the source is %+v, want %+v", got.Source, c.want)
+			default:
+				c.want.URL, c.want.MaxAgeS, c.want.TimeoutS = cmp.Or(c.want.URL, "http://prometheus:9090"), 60, cmp.Or(c.want.TimeoutS, 4)
+				if !reflect.DeepEqual(got.Source.Prometheus, c.want) {
+					t.Errorf("the source is %+v, want %+v", got.Source.Prometheus, c.want)
+				}
+			}
+		})
+	}
+	if _, err := dynamo.Convert([]byte("model_name: a/b\nmetric_pulling_prometheus_endpoint: prometheus"), ""); err == nil || !strings.Contains(err.Error(), "line 2: source.prometheus.url") {
+		t.Errorf("an address that is none is taken: %v", err)
+	}
+}
+
+// TestSecret: a token in the file goes nowhere.
+func TestSecret(t *testing.T) {
+	got := convert(t, "model_name: a/b\nmetric_pulling_prometheus_endpoint: https://prometheus:9090\nmetric_pulling_prometheus_token: hush")
+	if text := encode(t, &got.Deployment) + fmt.Sprint(got.Notes); strings.Contains(text, "hush") {
+		t.Errorf("the token is in what is printed: %s", text)
 	}
 }
 

@@ -54,9 +54,9 @@ const (
 // flag, then those of earlier and of later ones.
 var fields = []field{
 	lost("pre_deployment_sweeping_mode", becauseProfile),
-	lost("environment", "the log carries decisions; what acts on them is the deployment's actuator"),
-	lost("namespace", "a deployment is told apart by its name, and its metrics by the labels of its source"),
-	lost("backend", "names of components and metrics belong to the deployment's source and actuator"),
+	lost("environment", "it does not say which objects are scaled: that is the deployment's actuator"),
+	carried("namespace", text(func(s *settings) *string { return &s.namespace }), "source.prometheus.namespace").where(withoutPrometheus),
+	lost("backend", "names of components belong to the deployment's actuator, and those of metrics to its source"),
 	carried("mode", choice(func(s *settings) *string { return &s.mode }, "disagg", "prefill", "decode", "agg"), "topology"),
 	carried("optimization_target", choice(func(s *settings) *string { return &s.target }, "throughput", "latency", "sla", "load"), "target"),
 	lost("log_dir", "services log to standard error"),
@@ -70,25 +70,25 @@ var fields = []field{
 	carried("ttft|ttft_ms", number(func(s *settings) *float64 { return &s.ttftMs }), "sla.ttft_ms"),
 	carried("itl|itl_ms", number(func(s *settings) *float64 { return &s.itlMs }), "sla.itl_ms"),
 	carried("load_predictor", choice(func(s *settings) *string { return &s.predictor }, "constant", "arima", "kalman", "prophet"), "throughput.predictor"),
-	carried("load_predictor_log1p", flag(func(s *settings) **bool { return &s.log1p }), "throughput.log1p"),
+	carried("load_predictor_log1p", truth(func(s *settings) **bool { return &s.log1p }), "throughput.log1p"),
 	carried("prophet_window_size", optionalWhole(func(s *settings) **int { return &s.prophetWindow }), "throughput.predictor_params").where(onlyFor("prophet")),
 	carried("load_predictor_warmup_trace", text(func(s *settings) *string { return &s.warmupTrace }), "throughput.warmup_trace"),
 	carried("kalman_q_level", optionalNumber(func(s *settings) **float64 { return &s.kalmanQLevel }), "throughput.predictor_params").where(onlyFor("kalman")),
 	carried("kalman_q_trend", optionalNumber(func(s *settings) **float64 { return &s.kalmanQTrend }), "throughput.predictor_params").where(onlyFor("kalman")),
 	carried("kalman_r", optionalNumber(func(s *settings) **float64 { return &s.kalmanR }), "throughput.predictor_params").where(onlyFor("kalman")),
 	carried("kalman_min_points", optionalWhole(func(s *settings) **int { return &s.kalmanMinPoints }), "throughput.predictor_params").where(onlyFor("kalman")),
-	lost("metric_pulling_prometheus_endpoint", "where observations come from is the deployment's source"),
+	carried("metric_pulling_prometheus_endpoint", text(func(s *settings) *string { return &s.prometheus }), "source.prometheus.url").where(withoutPrometheus),
 	lost("metric_reporting_prometheus_port", "every service serves /metrics on the port of its own"),
-	lost("throughput_metrics_source", "which metrics are read is a setting of the deployment's source"),
-	carried("model_name", text(func(s *settings) *string { return &s.modelName }), "name"),
+	carried("throughput_metrics_source", choice(func(s *settings) *string { return &s.metricsSource }, "frontend", "router"), "source.prometheus.preset").where(withoutPrometheus),
+	carried("model_name", text(func(s *settings) *string { return &s.modelName }), "name", "source.prometheus.model"),
 	lost("global_planner_namespace", "there is no global planner: each deployment has its own budget"),
-	carried("enable_throughput_scaling", flag(func(s *settings) **bool { return &s.throughput }), "throughput.enabled").where(func(s *settings) string {
+	carried("enable_throughput_scaling", truth(func(s *settings) **bool { return &s.throughput }), "throughput.enabled").where(func(s *settings) string {
 		if s.target != "sla" && s.throughput != nil && *s.throughput {
 			return fmt.Sprintf("target %s has no throughput loop, and the planner switches it off too", s.target)
 		}
 		return ""
 	}),
-	carried("enable_load_scaling", flag(func(s *settings) **bool { return &s.load }), "load.enabled").where(func(s *settings) string {
+	carried("enable_load_scaling", truth(func(s *settings) **bool { return &s.load }), "load.enabled").where(func(s *settings) string {
 		if s.target != "sla" && s.load != nil && !*s.load {
 			return fmt.Sprintf("target %s has nothing but the load loop, and the planner switches it on too", s.target)
 		}
@@ -100,13 +100,13 @@ var fields = []field{
 	carried("load_scaling_down_sensitivity", number(func(s *settings) *float64 { return &s.sensitivity }), "load.scale_down_sensitivity"),
 	lost("load_metric_samples", "the planner does not use it either"),
 	carried("load_min_observations", whole(func(s *settings) *int { return &s.minObservations }), "load.min_observations"),
-	carried("advisory", flag(func(s *settings) **bool { return &s.advisory }), "advisory"),
+	carried("advisory", truth(func(s *settings) **bool { return &s.advisory }), "advisory"),
 	lost("report_interval_hours", becauseReporter),
 	lost("report_output_dir", becauseReporter),
 	lost("report_filename", becauseReporter),
 	lost("live_dashboard_port", becauseReporter),
 
-	carried("no_operation", flag(func(s *settings) **bool { return &s.noOperation }), "advisory"),
+	carried("no_operation", truth(func(s *settings) **bool { return &s.noOperation }), "advisory"),
 	carried("scaling_mode", choice(func(s *settings) *string { return &s.scalingMode }, "active", "advisory", "noop"), "advisory"),
 	lost("advisory_log_interval", becauseAnomaly),
 	lost("advisory_max_step_size", becauseAnomaly),
@@ -116,7 +116,18 @@ var fields = []field{
 	carried("min_gpu_budget", whole(func(s *settings) *int { return &s.minGPUs }), "budget.min_gpus"),
 	carried("max_throughput_scaling_replicas", whole(func(s *settings) *int { return &s.throughputStep }), "throughput.max_step"),
 	carried("prefill_min_endpoint", optionalWhole(func(s *settings) **int { return &s.prefillMinReplicas }), minReplicasOf("prefill")).where(withoutPrefill),
-	carried("decode_min_endpoint", optionalWhole(func(s *settings) **int { return &s.decodeMinReplicas }), minReplicasOf("decode"), minReplicasOf("aggregated")).where(withoutDecode),
+	carried("decode_min_endpoint", optionalWhole(func(s *settings) **int { return &s.decodeMinReplicas }), minReplicasOf("decode")).where(func(s *settings) string {
+		if s.mode == "agg" {
+			return "mode agg has no decode pool of its own; min_endpoint counts"
+		}
+		return withoutDecode(s)
+	}),
+	lost("metric_pulling_prometheus_token", "every revision of a configuration is in the log, so it holds no secret: name a file under source.prometheus.http.bearer_token_file"),
+	carried("metric_pulling_prometheus_token_file", text(func(s *settings) *string { return &s.tokenFile }), "source.prometheus.http.bearer_token_file").where(withoutPrometheus),
+	carried("metric_pulling_prometheus_ssl_verify", truth(func(s *settings) **bool { return &s.sslVerify }), "source.prometheus.http.tls").where(withoutPrometheus),
+	carried("metric_pulling_prometheus_ca_bundle", text(func(s *settings) *string { return &s.caBundle }), "source.prometheus.http.tls").where(withoutPrometheus),
+	carried("metric_pulling_prometheus_request_timeout_seconds", number(func(s *settings) *float64 { return &s.prometheusTimeoutS }), "source.prometheus.timeout_s").where(withoutPrometheus),
+	lost("metric_pulling_prometheus_extra_query_params", "no parameters are added to queries; a tenant is named by source.prometheus.http.headers, or by the path of the url"),
 	lost("control_api_port", "a configuration is changed by tidemark apply, and every revision is in the log"),
 	lost("aic_perf_model", becauseProfile),
 	carried("prefill_scale_up_queue_tokens", optionalNumber(func(s *settings) **float64 { return &s.prefillUp }), "load.prefill_scale_up_queue_tokens").where(first(onlyForTargetLoad, withoutPrefill)),
@@ -134,6 +145,17 @@ var fields = []field{
 func minReplicasOf(role string) string { return "roles." + role + ".min_replicas" }
 
 func gpusOf(role string) string { return "roles." + role + ".gpus_per_replica" }
+
+// withoutPrometheus tells why a file makes no source of traffic, if it does not.
+func withoutPrometheus(s *settings) string {
+	switch {
+	case s.prometheus == "":
+		return "it is a setting of source.prometheus, and the file names no server in metric_pulling_prometheus_endpoint"
+	case s.metricsSource == "frontend" && s.modelName == "":
+		return "source.prometheus tells the series of a frontend apart by the model, and the file has no model_name"
+	}
+	return ""
+}
 
 func withoutPrefill(s *settings) string {
 	if s.mode == "disagg" || s.mode == "prefill" {
@@ -171,7 +193,7 @@ func first(a, b func(*settings) string) func(*settings) string {
 }
 
 // The readers take what the planner takes: a number may be quoted, a whole one
-// may have a point and zeros, and a truth may be a word or 0 and 1.
+// may have a point and zeros, and a truth value may be a word or 0 and 1.
 
 func number(of func(*settings) *float64) func(*settings, *yaml.Node) string {
 	return func(s *settings, node *yaml.Node) string {
@@ -209,7 +231,7 @@ func optionalWhole(of func(*settings) **int) func(*settings, *yaml.Node) string 
 	}
 }
 
-func flag(of func(*settings) **bool) func(*settings, *yaml.Node) string {
+func truth(of func(*settings) **bool) func(*settings, *yaml.Node) string {
 	return func(s *settings, node *yaml.Node) string {
 		switch word := strings.ToLower(node.Value); {
 		case node.Kind != yaml.ScalarNode:

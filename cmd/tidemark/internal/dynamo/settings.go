@@ -11,6 +11,12 @@ type settings struct {
 	// name is the deployment's, where it is given beside the file.
 	name      string
 	modelName string
+	// prometheus is the address of the server that the traffic is read from.
+	prometheus, metricsSource, namespace string
+	prometheusTimeoutS                   float64
+	tokenFile, caBundle                  string
+	// sslVerify is nil where the file does not say; the planner then trusts anyone.
+	sslVerify *bool
 
 	mode, target                          string
 	ttftMs, itlMs                         float64
@@ -40,11 +46,11 @@ type settings struct {
 
 func defaults() settings {
 	return settings{
-		mode: "disagg", target: "sla", ttftMs: 500, itlMs: 50,
+		mode: "disagg", target: "throughput", ttftMs: 500, itlMs: 50,
 		minGPUs: model.Unbounded, maxGPUs: 8, minReplicas: 1,
 		loadIntervalS: 5, throughputIntervalS: 180, throughputStep: 8,
 		sensitivity: 80, minObservations: 5, maxSamples: 64, buckets: 16,
-		predictor: "arima",
+		predictor: "arima", metricsSource: "frontend", prometheusTimeoutS: 4,
 	}
 }
 
@@ -65,7 +71,7 @@ func (c *converter) deployment() model.Deployment {
 	d.Budget = model.Budget{MinGPUs: gpus(c.minGPUs), MaxGPUs: gpus(c.maxGPUs)}
 	c.setRoles(&d)
 	c.setLoops(&d)
-	c.assume("source", "say where observations come from; decide and simulate need none")
+	c.setSource(&d)
 	c.assume("actuator", "say what carries decisions out; a deployment without one stays as it is, active or not")
 	return d
 }
@@ -106,6 +112,44 @@ func (c *converter) isAdvisory() bool {
 	return true
 }
 
+// setSource makes a source of traffic of what the file says of Prometheus.
+func (c *converter) setSource(d *model.Deployment) {
+	if withoutPrometheus(&c.settings) != "" {
+		c.assume("source", "say where observations come from; decide and simulate need none")
+		return
+	}
+	source := &model.PrometheusSource{URL: c.prometheus, Preset: model.PresetDynamo, Model: c.modelName, Namespace: c.namespace, MaxAgeS: 60, TimeoutS: c.prometheusTimeoutS}
+	if c.metricsSource == "router" {
+		source.Preset, source.Model = model.PresetDynamoRouter, ""
+		// The router's label has no dashes.
+		source.Namespace = strings.ReplaceAll(c.namespace, "-", "_")
+		if source.Namespace == "" {
+			source.Namespace = "dynamo"
+			c.assume("source.prometheus.namespace", "dynamo, which is the planner's where neither the file nor its environment names one")
+		}
+	}
+	c.setClient(source)
+	d.Source = &model.Source{Prometheus: source}
+	c.assume("source.engines", "say where the state of engines comes from, and under source.fleet where the number of replicas does")
+}
+
+// setClient says how the server is reached. A bundle of authorities makes the
+// planner verify, whatever else it is told.
+func (c *converter) setClient(source *model.PrometheusSource) {
+	encrypted := strings.HasPrefix(c.prometheus, "https://")
+	source.HTTP.BearerTokenFile = c.tokenFile
+	if c.tokenFile != "" && !encrypted {
+		source.HTTP.AllowCredentialsOverHTTP = true
+		c.assume("source.prometheus.http.allow_credentials_over_http", "true, as the planner sends its token over plain http too; use https if you can")
+	}
+	tls := &source.HTTP.TLS
+	tls.CAFile = c.caBundle
+	tls.InsecureSkipVerify = c.caBundle == "" && c.sslVerify != nil && !*c.sslVerify
+	if encrypted && c.caBundle == "" && c.sslVerify == nil {
+		c.assume("source.prometheus.http.tls", "the server's certificate is verified, which the planner does not do unless it is told to; name your authority in ca_file")
+	}
+}
+
 func (c *converter) setRoles(d *model.Deployment) {
 	roles := d.Topology.Roles()
 	specs := make([]model.RoleSpec, len(roles))
@@ -130,7 +174,7 @@ func (c *converter) setRoles(d *model.Deployment) {
 
 func (c *converter) minReplicasOf(role model.Role) int {
 	least := c.minReplicas
-	if own := c.decodeMinReplicas; role != model.Prefill && own != nil {
+	if own := c.decodeMinReplicas; role == model.Decode && own != nil {
 		least = *own
 	}
 	if own := c.prefillMinReplicas; role == model.Prefill && own != nil {
