@@ -94,7 +94,8 @@ func (q *PrometheusQueries) Named() map[string]string {
 
 // EnginesSource reads the state of each engine from the engine itself.
 type EnginesSource struct {
-	// Preset names the engine whose metrics are scraped: vllm, sglang or trtllm.
+	// Preset names the engine whose metrics are scraped: vllm, sglang or trtllm. It
+	// is left out where no role is scraped.
 	Preset Preset `json:"preset,omitzero"`
 	// Path is where an engine serves its metrics; empty is where the preset does.
 	Path string `json:"path,omitzero"`
@@ -107,13 +108,37 @@ type EnginesSource struct {
 	HTTP     HTTPClient `json:"http,omitzero"`
 }
 
-// EnginePool says where the engines of one role are.
+// EnginePool says how the engines of one role are seen: by scraping those at
+// Endpoints or DNS, or by the forward-pass metrics that they publish.
 type EnginePool struct {
 	// Endpoints are base addresses of engines.
 	Endpoints []string `json:"endpoints,omitempty"`
 	// DNS is a base address whose host name resolves to one address for each
 	// engine, as that of a headless service does.
 	DNS string `json:"dns,omitzero"`
+	// ZMQ are the addresses, such as tcp://host:port, of the PUB sockets at which
+	// engines publish forward-pass metrics.
+	ZMQ []string `json:"zmq,omitempty"`
+	// NATS is a subject on which engines publish them.
+	NATS *NATSStream `json:"nats,omitempty"`
+	// Push takes them by HTTP POST.
+	Push *PushStream `json:"push,omitempty"`
+}
+
+// Scraped reports whether the engines are scraped.
+func (p *EnginePool) Scraped() bool { return len(p.Endpoints) > 0 || p.DNS != "" }
+
+// NATSStream is a subject of a NATS server.
+type NATSStream struct {
+	URL     string `json:"url"`
+	Subject string `json:"subject"`
+	// CredentialsFile is a NATS credentials file.
+	CredentialsFile string `json:"credentials_file,omitzero"`
+}
+
+// PushStream takes messages by HTTP POST from who knows a token.
+type PushStream struct {
+	TokenFile string `json:"token_file"`
 }
 
 // FleetSource counts the replicas: exactly one is set.
@@ -245,7 +270,13 @@ func (p *PrometheusSource) check(c *checks) {
 
 func (e *EnginesSource) check(c *checks, topology Topology) {
 	const at = "source.engines"
-	c.oneOf(at+".preset", string(e.Preset), string(PresetVLLM), string(PresetSGLang), string(PresetTRTLLM))
+	scraped := slices.ContainsFunc(AllRoles[:], func(role Role) bool { pool, _ := e.Roles.Get(role); return pool.Scraped() })
+	switch {
+	case scraped:
+		c.oneOf(at+".preset", string(e.Preset), string(PresetVLLM), string(PresetSGLang), string(PresetTRTLLM))
+	case e.Preset != "":
+		c.fail(at+".preset", "is given, and no role is scraped")
+	}
 	if e.Path != "" && (!strings.HasPrefix(e.Path, "/") || strings.ContainsAny(e.Path, "?#")) {
 		c.fail(at+".path", "is %q, want a path such as /metrics", e.Path)
 	}
@@ -256,9 +287,16 @@ func (e *EnginesSource) check(c *checks, topology Topology) {
 			continue
 		}
 		path := at + ".roles." + string(role)
-		if (len(pool.Endpoints) > 0) == (pool.DNS != "") {
-			c.fail(path, "wants either endpoints or dns")
+		ways := 0
+		for _, way := range [...]bool{len(pool.Endpoints) > 0, pool.DNS != "", len(pool.ZMQ) > 0, pool.NATS != nil, pool.Push != nil} {
+			if way {
+				ways++
+			}
 		}
+		if ways != 1 {
+			c.fail(path, "wants one of endpoints, dns, zmq, nats and push, and has %d", ways)
+		}
+		pool.checkStreams(c, path)
 		seen := map[string]bool{}
 		for i, endpoint := range pool.Endpoints {
 			where := fmt.Sprintf("%s.endpoints[%d]", path, i)
@@ -275,6 +313,28 @@ func (e *EnginesSource) check(c *checks, topology Topology) {
 	e.HTTP.check(c, at+".http")
 	c.positive(at+".max_age_s", e.MaxAgeS)
 	c.positive(at+".timeout_s", e.TimeoutS)
+}
+
+func (p *EnginePool) checkStreams(c *checks, at string) {
+	for i, address := range p.ZMQ {
+		if u, err := url.Parse(address); err != nil || u.Scheme != "tcp" || u.Port() == "" || u.User != nil {
+			c.fail(fmt.Sprintf("%s.zmq[%d]", at, i), "is %q, want an address such as tcp://host:5557", redactURL(address))
+		}
+	}
+	if n := p.NATS; n != nil {
+		switch u, err := url.Parse(n.URL); {
+		case err != nil || u.Scheme != "nats" && u.Scheme != "tls" || u.Host == "":
+			c.fail(at+".nats.url", "is %q, want an address such as nats://host:4222", redactURL(n.URL))
+		case u.User != nil:
+			c.fail(at+".nats.url", "holds credentials, and every revision is in the log; write credentials_file")
+		}
+		if n.Subject == "" || strings.ContainsAny(n.Subject, " \t\r\n") {
+			c.fail(at+".nats.subject", "is %q, want a subject such as engines.prefill.*", n.Subject)
+		}
+	}
+	if p.Push != nil && p.Push.TokenFile == "" {
+		c.fail(at+".push.token_file", "is missing; without a token anyone could say what the engines do")
+	}
 }
 
 func (f *FleetSource) check(c *checks, topology Topology) {

@@ -17,6 +17,7 @@ import (
 
 	"tidemark.dev/pkg/events"
 	"tidemark.dev/pkg/model"
+	"tidemark.dev/services/collector/internal/forwardpass"
 )
 
 // Source is the source of the collector's events.
@@ -46,6 +47,7 @@ type Collector struct {
 	topics      events.Topics
 	logger      *slog.Logger
 	metrics     *metrics
+	inlet       *forwardpass.Inlet
 	deployments *events.DeploymentTable
 	open        func(ctx context.Context, configured *model.DeploymentConfigured) (fleetSource, error)
 

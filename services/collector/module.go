@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
@@ -12,6 +13,7 @@ import (
 	"tidemark.dev/pkg/events"
 	"tidemark.dev/pkg/model"
 	"tidemark.dev/pkg/service"
+	"tidemark.dev/services/collector/internal/forwardpass"
 	"tidemark.dev/services/collector/internal/live"
 	"tidemark.dev/services/collector/internal/simulated"
 )
@@ -20,25 +22,27 @@ import (
 func Module(config Config) fx.Option {
 	return fx.Module("collector", fx.Invoke(func(
 		lifecycle fx.Lifecycle, stop fx.Shutdowner, health *service.Health,
-		log events.Log, topics events.Topics, logger *slog.Logger, registry *prometheus.Registry,
+		log events.Log, topics events.Topics, logger *slog.Logger, registry *prometheus.Registry, mux *http.ServeMux,
 	) {
 		logger = logger.With("service", "collector")
-		service.Work(lifecycle, stop, health, logger, "collector", New(config, log, topics, logger, registry))
+		c := New(config, log, topics, logger, registry)
+		mux.Handle(forwardpass.PushPath, c.inlet)
+		service.Work(lifecycle, stop, health, logger, "collector", c)
 	}))
 }
 
 // New returns a collector on a log.
 func New(config Config, log events.Log, topics events.Topics, logger *slog.Logger, registerer prometheus.Registerer) *Collector {
-	metrics := newMetrics(registerer)
+	metrics, inlet := newMetrics(registerer), forwardpass.NewInlet()
 	return &Collector{
-		config: config, log: log, topics: topics, logger: logger, metrics: metrics,
+		config: config, log: log, topics: topics, logger: logger, metrics: metrics, inlet: inlet,
 		deployments: events.NewDeploymentTable(log, topics, logger), watches: map[string]*watch{},
 		open: func(ctx context.Context, configured *model.DeploymentConfigured) (fleetSource, error) {
 			switch {
 			case configured.Spec.Source.Simulated != nil:
 				return simulated.Open(ctx, log, topics, configured, logger)
 			case configured.Spec.Source.Real():
-				return live.Open(configured, logger, metrics.queryFailed(configured.Deployment)), nil
+				return live.Open(configured, inlet, logger, metrics.queryFailed(configured.Deployment)), nil
 			}
 			return nil, fmt.Errorf("deployment %s names no source under the key source", configured.Deployment)
 		},

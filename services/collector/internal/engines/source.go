@@ -1,5 +1,5 @@
 // Package engines reads the state of engines from the engines themselves: their
-// own metrics, scraped at each tick.
+// own metrics, scraped at each tick, or the forward-pass metrics that they publish.
 //
 // An engine that does not answer has no sample, and leaves those of the others as
 // they are. What an engine does not export is not in its sample.
@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tidemark.dev/pkg/model"
+	"tidemark.dev/services/collector/internal/forwardpass"
 	"tidemark.dev/services/collector/internal/httpclient"
 )
 
@@ -40,6 +41,10 @@ type Source struct {
 
 	clients clients
 
+	// store holds what engines publish; stop ends the streams.
+	store *forwardpass.Store
+	stop  func()
+
 	mu     sync.Mutex
 	memory map[string]*memory
 }
@@ -50,25 +55,58 @@ type memory struct {
 	ranks map[string]reading // what it said last
 }
 
-// New returns the source of a deployment.
-func New(configured *model.Deployment, logger *slog.Logger) *Source {
+// New returns the source of a deployment. Engines that publish are listened to
+// until it is closed.
+func New(configured *model.Deployment, inlet *forwardpass.Inlet, logger *slog.Logger) *Source {
 	spec := configured.Source.Engines
-	return &Source{
+	s := &Source{
 		spec: spec, roles: configured.Roles, preset: presets[spec.Preset], lookup: net.DefaultResolver, logger: logger,
 		clients: clients{settings: &spec.HTTP}, memory: map[string]*memory{},
+		store: forwardpass.NewStore(time.Duration(spec.MaxAgeS * float64(time.Second))),
 	}
+	s.stop = s.listen(configured.Name, inlet)
+	return s
 }
 
 // Close closes the source's connections.
-func (s *Source) Close() { s.clients.close() }
+func (s *Source) Close() {
+	s.stop()
+	s.clients.close()
+}
+
+// listen takes what engines publish, until stop is called.
+func (s *Source) listen(deployment string, inlet *forwardpass.Inlet) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var streams sync.WaitGroup
+	var doors []func()
+	for _, role := range model.AllRoles {
+		pool, _ := s.spec.Roles.Get(role)
+		for _, address := range pool.ZMQ {
+			streams.Go(func() { s.store.SubscribeZMQ(ctx, role, address, s.logger) })
+		}
+		if pool.NATS != nil {
+			streams.Go(func() { s.store.SubscribeNATS(ctx, role, pool.NATS, s.spec.HTTP.TLS, s.logger) })
+		}
+		if pool.Push != nil {
+			doors = append(doors, inlet.Open(deployment, role, s.store, pool.Push.TokenFile))
+		}
+	}
+	return func() {
+		cancel()
+		for _, closeDoor := range doors {
+			closeDoor()
+		}
+		streams.Wait()
+	}
+}
 
 // Engines reads all engines at an instant.
 func (s *Source) Engines(ctx context.Context, at time.Time) *model.EnginesObservation {
 	var targets []target
 	var problems []error
 	for _, role := range model.AllRoles {
-		pool, given := s.spec.Roles.Get(role)
-		if !given {
+		pool, _ := s.spec.Roles.Get(role)
+		if !pool.Scraped() {
 			continue
 		}
 		found, err := discover(ctx, s.lookup, role, pool)
@@ -125,8 +163,36 @@ func (s *Source) observe(at time.Time, targets []target, answers []answer, probl
 		}
 	}
 	s.memory = kept
-	return judge(observed, len(targets), problems, s.logger)
+	engines := len(targets) + s.published(observed, &problems)
+	return judge(observed, engines, problems, s.logger)
 }
+
+// published adds the samples of what engines published, and returns how many
+// ranks did. The age of the observation is that of the oldest message in it.
+func (s *Source) published(observed *model.EnginesObservation, problems *[]error) (ranks int) {
+	for _, role := range model.AllRoles {
+		pool, given := s.spec.Roles.Get(role)
+		if !given || pool.Scraped() {
+			continue
+		}
+		seen := s.store.At(role, time.Now())
+		observed.Samples = append(observed.Samples, seen.Samples...)
+		observed.AgeS = new(max(*observed.AgeS, seen.Oldest.Seconds()))
+		ranks += len(seen.Samples) + seen.Stale
+		switch {
+		case seen.Stale > 0:
+			*problems = append(*problems, fmt.Errorf("%s: %d ranks are %w: the newest of them was heard %.0f s ago, and max_age_s is %g", role, seen.Stale, errSilent, seen.Newest.Seconds(), s.spec.MaxAgeS))
+		case len(seen.Samples) == 0 && seen.Refused != nil:
+			*problems = append(*problems, fmt.Errorf("%s: %w", role, seen.Refused))
+		case len(seen.Samples) == 0:
+			*problems = append(*problems, fmt.Errorf("%s: %w: none has published yet", role, errNoEngine))
+		}
+	}
+	return ranks
+}
+
+// errSilent says that engines were heard once and are not any more.
+var errSilent = errors.New("silent")
 
 // judge gives the observation its class. What some engines lack is logged, and
 // seen by the decider as a count that is not that of the fleet.
@@ -137,10 +203,15 @@ func judge(observed *model.EnginesObservation, engines int, problems []error, lo
 		}
 		return observed
 	}
-	failed := slices.DeleteFunc(slices.Clone(problems), func(err error) bool { return errors.Is(err, errNoEngine) || errors.Is(err, errNotSuch) })
+	failed := slices.DeleteFunc(slices.Clone(problems), func(err error) bool {
+		return errors.Is(err, errNoEngine) || errors.Is(err, errNotSuch) || errors.Is(err, errSilent)
+	})
+	silent := slices.IndexFunc(problems, func(err error) bool { return errors.Is(err, errSilent) })
 	switch {
 	case len(failed) > 0:
 		return &model.EnginesObservation{Status: model.Failed, Error: summary("engines", engines, failed)}
+	case silent >= 0:
+		return &model.EnginesObservation{Status: model.Stale, Error: summary("engines", engines, problems[silent:silent+1])}
 	case len(problems) > 0:
 		return &model.EnginesObservation{Status: model.Absent, Error: summary("engines", engines, problems)}
 	}

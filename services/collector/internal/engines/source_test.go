@@ -13,11 +13,14 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/vmihailenco/msgpack/v5"
 
 	"tidemark.dev/pkg/model"
+	"tidemark.dev/services/collector/internal/forwardpass"
 )
 
 var origin = time.Date(2026, 11, 23, 20, 0, 0, 0, time.UTC)
@@ -58,7 +61,7 @@ func sourceOf(preset model.Preset, role model.Role, pool model.EnginePool) *Sour
 	spec.Roles.Set(role, pool)
 	d := &model.Deployment{Source: &model.Source{Engines: spec}}
 	d.Roles.Set(role, model.RoleSpec{Engine: model.Engine{MaxKVTokens: 40000}})
-	return New(d, slog.New(slog.DiscardHandler))
+	return New(d, forwardpass.NewInlet(), slog.New(slog.DiscardHandler))
 }
 
 func observe(t *testing.T, s *Source, at time.Time) *model.EnginesObservation {
@@ -288,4 +291,38 @@ func BenchmarkTick(b *testing.B) {
 			b.Fatalf("%s: %s", got.Status, got.Error)
 		}
 	}
+}
+
+// TestEnginesThatPublish: what engines say of themselves is measured while it is
+// fresh, stale when they are silent, and absent before they said anything.
+func TestEnginesThatPublish(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := sourceOf("", model.Decode, model.EnginePool{Push: &model.PushStream{TokenFile: "none"}})
+		defer s.Close()
+		if got := observe(t, s, time.Now()); got.Status != model.Absent || got.Error != "engines: decode: no engine is found: none has published yet" {
+			t.Errorf("have %s %q before the first message", got.Status, got.Error)
+		}
+		if err := s.store.TakeAll(model.Decode, []byte("\xc1"), time.Now()); err == nil {
+			t.Fatal("what is no message is taken")
+		}
+		if got := observe(t, s, time.Now()); got.Status != model.Failed || !strings.Contains(got.Error, "decode: read message: ") {
+			t.Errorf("have %s %q of messages that cannot be read", got.Status, got.Error)
+		}
+		message, err := msgpack.Marshal(map[string]any{"worker_id": "w", "wall_time": 0.02, "scheduled_requests": map[string]any{"sum_decode_kv_tokens": 70}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.store.TakeAll(model.Decode, message, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Second)
+		got := observe(t, s, time.Now())
+		if got.Status != model.Measured || *got.AgeS != 20 || *got.Samples[0].Scheduled.DecodeKVTokens != 70 || got.Samples[0].Queued.DecodeKVTokens != nil {
+			t.Errorf("have %s %q, %+v", got.Status, got.Error, got.Samples)
+		}
+		time.Sleep(20 * time.Second)
+		if got := observe(t, s, time.Now()); got.Status != model.Stale || !strings.Contains(got.Error, "decode: 1 ranks are silent: the newest of them was heard 40 s ago, and max_age_s is 30") {
+			t.Errorf("have %s %q of silent engines", got.Status, got.Error)
+		}
+	})
 }

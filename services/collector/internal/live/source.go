@@ -12,6 +12,7 @@ import (
 	"tidemark.dev/pkg/model"
 	"tidemark.dev/services/collector/internal/engines"
 	"tidemark.dev/services/collector/internal/fleets"
+	"tidemark.dev/services/collector/internal/forwardpass"
 	"tidemark.dev/services/collector/internal/prometheus"
 )
 
@@ -28,7 +29,7 @@ type Source struct {
 
 // Open returns the source of a deployment. Nothing is reached yet: what cannot
 // be reached is evidence of the ticks that need it.
-func Open(configured *model.DeploymentConfigured, logger *slog.Logger, failed func(query string)) *Source {
+func Open(configured *model.DeploymentConfigured, inlet *forwardpass.Inlet, logger *slog.Logger, failed func(query string)) *Source {
 	spec := &configured.Spec
 	s := &Source{spec: spec}
 	logger = logger.With("deployment", spec.Name)
@@ -39,7 +40,7 @@ func Open(configured *model.DeploymentConfigured, logger *slog.Logger, failed fu
 		})
 	}
 	if spec.Source.Engines != nil {
-		s.engines = engines.New(spec, logger)
+		s.engines = engines.New(spec, inlet, logger)
 	}
 	return s
 }
