@@ -3,6 +3,8 @@ package reporter
 import (
 	"context"
 	"encoding/json"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -83,5 +85,46 @@ func TestDigestOfNothing(t *testing.T) {
 	want := "[digest] a mode=advisory last=1h0m0s | decisions=0 | flaps=0 holds_without_evidence=0 | sla_ttft=n/a sla_itl=n/a windows=0 | gpu_hours: set=n/a recommended=n/a"
 	if got := digestLine(d, time.Hour); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestPeriodicReports holds that a report is written every interval and at the
+// stop, each under its time or all under one name.
+func TestPeriodicReports(t *testing.T) {
+	for name, test := range map[string]struct {
+		filename string
+		want     []string
+	}{
+		"by their time": {"", []string{"tidemark_report_20000101_060000.html", "tidemark_report_20000101_120000.html", "tidemark_report_20000101_130000.html"}},
+		"one name":      {"report.html", []string{"report.html"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := openLog(t)
+				publish(t, log, recordedLog(t)[:20])
+				config := DefaultConfig()
+				config.ReportDir, config.ReportFilename, config.ReportInterval = t.TempDir(), test.filename, 6*time.Hour
+				r := &Reporter{config: config, log: log, topics: topics, logger: quiet, now: time.Now}
+				ctx, stop := context.WithCancel(t.Context())
+				done := make(chan error)
+				go func() { done <- r.writeReports(ctx) }()
+				time.Sleep(13 * time.Hour)
+				stop()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+				entries, err := os.ReadDir(config.ReportDir)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got []string
+				for _, entry := range entries {
+					got = append(got, entry.Name())
+				}
+				if !slices.Equal(got, test.want) {
+					t.Errorf("got %q, want %q", got, test.want)
+				}
+			})
+		})
 	}
 }

@@ -112,13 +112,15 @@ func SaveReport(path string, page []byte) error {
 }
 
 // writeReports writes a report every interval, and one when the reporter stops.
+// Each goes back to the one before it, the first for one interval: a reporter
+// that is started again leaves nothing out.
 func (r *Reporter) writeReports(ctx context.Context) error {
 	if r.config.ReportInterval == 0 {
 		return nil
 	}
 	ticker := time.NewTicker(r.config.ReportInterval)
 	defer ticker.Stop()
-	from := r.now()
+	from := r.now().Add(-r.config.ReportInterval)
 	for {
 		stopping := false
 		select {

@@ -322,10 +322,11 @@ func (v *view) answer(s *Summary, score *Score, mode model.Mode) {
 	switch {
 	case mode == model.Active:
 		score.Answer = InOperation
-		score.Because = append([]string{fmt.Sprintf("Its operator has activated it. The range holds %.1f h of advice before that; what it said against activation:", score.AdvisoryHours)}, append(against, unknown...)...)
-		if len(score.Because) == 1 {
-			score.Because[0] = fmt.Sprintf("Its operator has activated it. In the %.1f h of advice before that, nothing spoke against it.", score.AdvisoryHours)
+		found := "what speaks against activation in this range:"
+		if len(against)+len(unknown) == 0 {
+			found = "nothing in this range speaks against it."
 		}
+		score.Because = append([]string{fmt.Sprintf("The range holds %.1f h of advice before it was activated; %s", score.AdvisoryHours, found)}, append(against, unknown...)...)
 	case len(against) > 0:
 		score.Answer, score.Because = NotYet, append(against, unknown...)
 	case len(unknown) > 0:

@@ -36,6 +36,8 @@ export interface LineChart {
   lines: Line[];
   height: number;
   marks: Mark[];
+  /** whole figures have no ticks between them. */
+  whole?: boolean;
   /** missing are stretches in which the source gave nothing. */
   missing?: Stretch[];
 }
@@ -347,6 +349,7 @@ export function drawLines(axis: TimeAxis, first: LineChart): Drawn<LineChart> {
             ticks: { show: false },
             size: gutter,
             space: 34,
+            ...(chart.whole ? { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] } : {}),
             values: (_u, splits) => splits.map((v) => compact(v)),
           },
         ],

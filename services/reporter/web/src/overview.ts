@@ -13,7 +13,9 @@ export function drawHeader(d: Deployment): HTMLElement {
     "header",
     { class: "deployment" },
     h("h1", {}, brief(d.name), " ", h("span", { class: `badge ${d.mode}` }, d.mode), d.retired ? h("span", { class: "badge" }, "retired") : null),
-    h("p", { class: "lead" }, d.mode === "active"
+    h("p", { class: "lead" }, d.retired
+      ? "Retired: nothing is observed, decided or done any more. "
+      : d.mode === "active"
       ? "Active: the actuator carries out decisions of the present epoch. "
       : "Advisory: Tidemark decides and publishes, and changes nothing. ",
       d.to_ms > 0 ? h("span", { class: "whole" }, `${range(d.from_ms, d.to_ms)} UTC`) : "The range is empty."),
@@ -46,7 +48,7 @@ const answers = {
   ready: ["Ready to activate", "Nothing that was seen speaks against it."],
   not_yet: ["Not yet", "Something that was seen speaks against activation."],
   cannot_tell: ["Cannot tell", "Too little was seen to say yes or no."],
-  in_operation: ["In operation", "This deployment is active."],
+  in_operation: ["In operation", "The question is answered: this deployment was activated."],
 } as const;
 
 export function drawVerdict(d: Deployment): HTMLElement {

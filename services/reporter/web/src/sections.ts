@@ -160,6 +160,7 @@ export function describeSections(data: Data, d: Deployment): Section[] {
     return lines({
       title: unit ? `Replicas: ${role}` : "Replicas",
       unit: "replicas",
+      whole: true,
       caption:
         "What runs (ready), what the fleet is set to, and what Tidemark recommends. Where the recommendation leaves the set line, acting would change something." +
         (bounds ? ` Bounds: ${bounds.min} to ${bounds.max}.` : ""),
@@ -260,6 +261,7 @@ export function describeSections(data: Data, d: Deployment): Section[] {
   const gpus = lines({
     title: "GPUs",
     unit: "GPUs",
+    whole: true,
     caption: "GPUs of what the fleet is set to and of the recommendation, within the budget. The area between the lines is what acting would add or save.",
     lines: [
       ...line(d.decided, "gpus_set", { label: "set", colour: "blue", width: 2, stepped: true }),
