@@ -19,9 +19,6 @@ kubernetes_packages := ./services/actuator
 e2e_packages = $(filter-out $(kubernetes_packages),$(addprefix ./,$(sort $(patsubst %/,%,$(dir $(shell \
 	grep -rl --include='*_test.go' --exclude-dir=node_modules '^//go:build .*\<e2e\>' $(modules)))))))
 
-# Packages with tests that run on Apache Kafka.
-kafka_packages = ./pkg/events/kafka/...
-
 # Tools are pinned here, and are no part of any module: none of what they need
 # raises a version that the project is built with.
 define tool
@@ -95,10 +92,11 @@ e2e: web build browser prometheus dynamo $(gotestsum) ## Run the suites under th
 	$(call GOTEST,out/e2e.json) -tags e2e $(e2e_packages)
 
 .PHONY: test-kafka
-test-kafka: build $(gotestsum) ## Run the tests of the Kafka driver on Apache Kafka (KAFKA_BROKERS=HOST:PORT,... on yours)
+test-kafka: $(gotestsum) ## Run what concerns Kafka on Apache Kafka (the driver's tests on yours: KAFKA_BROKERS=HOST:PORT,...)
 	@mkdir -p out
-	libs=$$(tools/kafka) && TIDEMARK_KAFKA_LIBS=$$libs TIDEMARK_REQUIRE_KAFKA=1 \
-		$(call GOTEST,out/kafka.json) $(kafka_packages)
+	export TIDEMARK_KAFKA_LIBS="$$(tools/kafka)" TIDEMARK_REQUIRE_KAFKA=1; \
+	$(call GOTEST,out/kafka.json) ./pkg/events/kafka/...; \
+	$(call GOTEST,out/kafka-e2e.json) -tags e2e -run '^TestKafka' ./e2e/pipeline
 
 .PHONY: test-kubernetes
 test-kubernetes: $(gotestsum) ## Run the actuator's suites on a real Kubernetes control plane, built if it is missing

@@ -263,9 +263,15 @@ func checkSummaries(t *testing.T, summaries string, decisions []entry[*model.Sca
 	}
 }
 
-// undisturbed decides a log's observations anew, on a log of its own, with one
-// decider that lives to the end.
+// undisturbed decides a log's observations anew, and returns the decisions' bytes.
 func undisturbed(t *testing.T, log events.Log) string {
+	t.Helper()
+	return data(undisturbedDecisions(t, log))
+}
+
+// undisturbedDecisions decides a log's observations anew, on a log of its own,
+// with one decider that lives to the end.
+func undisturbedDecisions(t *testing.T, log events.Log) []entry[*model.ScalingDecision] {
 	t.Helper()
 	url := newLog(t)
 	calm := openLog(t, url)
@@ -282,7 +288,7 @@ func undisturbed(t *testing.T, log events.Log) string {
 	if errs.String() != "" {
 		t.Errorf("the undisturbed decider complained: %s", errs.String())
 	}
-	return data(checkDecisions(t, calm))
+	return checkDecisions(t, calm)
 }
 
 // TestCrashesOfAll kills everything at once, the collector too, again and again.

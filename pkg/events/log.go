@@ -42,6 +42,11 @@ type Log interface {
 	// next message will have. The map is empty for a topic that does not exist.
 	Ends(ctx context.Context, topic string) (map[int32]int64, error)
 
+	// Positions returns the committed position of a consumer group in each
+	// partition of a topic: the first message that it has not acknowledged.
+	// Partitions in which it has acknowledged nothing are left out.
+	Positions(ctx context.Context, topic, group string) (map[int32]int64, error)
+
 	// Close releases the log. Subscribers and readers end first.
 	Close() error
 }

@@ -54,3 +54,31 @@ var AllTopics = [...]Topic{
 	{Name: TopicCheckpoints, Key: "deployment/day", Compacted: true, Retention: 14 * day, Partitions: 6},
 	{Name: TopicDeadLetters, Key: "key of the message", Retention: 180 * day, Partitions: 6},
 }
+
+// Flow says which topics a service reads and writes.
+type Flow struct {
+	Service       string
+	Reads, Writes []string
+}
+
+// Flows is the one table of who reads and writes what; control is people at the
+// command line. The access rules of a cluster allow this and nothing more.
+var Flows = [...]Flow{
+	{Service: "collector", Reads: []string{TopicDeployments, TopicActuations}, Writes: []string{TopicObservations}},
+	{
+		Service: "decider", Reads: []string{TopicDeployments, TopicObservations, TopicCheckpoints},
+		Writes: []string{TopicDecisions, TopicCheckpoints, TopicDeadLetters},
+	},
+	{
+		Service: "actuator", Reads: []string{TopicDeployments, TopicObservations, TopicDecisions, TopicActuations},
+		Writes: []string{TopicActuations, TopicDeadLetters},
+	},
+	{
+		Service: "reporter", Reads: []string{TopicDeployments, TopicObservations, TopicDecisions, TopicActuations, TopicDeadLetters},
+		Writes: []string{TopicDeadLetters},
+	},
+	{
+		Service: "control", Reads: []string{TopicDeployments, TopicObservations, TopicDecisions, TopicActuations, TopicCheckpoints, TopicDeadLetters},
+		Writes: []string{TopicDeployments},
+	},
+}

@@ -30,6 +30,9 @@ import (
 // published and committed within it.
 const StopTimeout = 15 * time.Second
 
+// lagEvery is how often the lag of the consumer groups is brought up to date.
+const lagEvery = 10 * time.Second
+
 // Config is what every service process is told.
 type Config struct {
 	// Name names the process in logs and in the source of its events.
@@ -111,14 +114,28 @@ func Module(config Config, out io.Writer, open func(context.Context, string) (ev
 			NewRegistry,
 			NewHealth,
 			http.NewServeMux,
-			func(lifecycle fx.Lifecycle) (events.Log, error) {
+			func(lifecycle fx.Lifecycle, logger *slog.Logger, registry *prometheus.Registry) (events.Log, error) {
 				ctx, cancel := context.WithTimeout(context.Background(), StopTimeout)
 				defer cancel()
-				log, err := open(ctx, config.Log)
+				opened, err := open(ctx, config.Log)
 				if err != nil {
 					return nil, err
 				}
-				lifecycle.Append(fx.Hook{OnStop: func(context.Context) error { return log.Close() }})
+				log, err := events.Measure(opened, logger, registry)
+				if err != nil {
+					return nil, errors.Join(err, opened.Close())
+				}
+				watching, stop := context.WithCancel(context.Background())
+				lifecycle.Append(fx.Hook{
+					OnStart: func(context.Context) error {
+						go log.Watch(watching, lagEvery)
+						return nil
+					},
+					OnStop: func(context.Context) error {
+						stop()
+						return log.Close()
+					},
+				})
 				return log, nil
 			},
 		),

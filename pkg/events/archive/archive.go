@@ -187,6 +187,9 @@ func (l *Log) Read(ctx context.Context, topic string, r events.Range) iter.Seq2[
 }
 
 func selected(e entry, r events.Range) bool {
+	if !r.Includes(e.partition) {
+		return false
+	}
 	return (r.Key == "" || r.Key == e.key) && !before(e, r.From, math.MinInt64) && before(e, r.To, math.MaxInt64)
 }
 
@@ -205,7 +208,7 @@ func before(e entry, bound events.Bound, open int64) bool {
 // Follow reads a range, and then waits for the context: an archive does not grow.
 func (l *Log) Follow(ctx context.Context, topic string, r events.Range) iter.Seq2[events.Record, error] {
 	return func(yield func(events.Record, error) bool) {
-		for record, err := range l.Read(ctx, topic, events.Range{From: r.From, Key: r.Key}) {
+		for record, err := range l.Read(ctx, topic, events.Range{From: r.From, Key: r.Key, Partitions: r.Partitions}) {
 			if ctx.Err() != nil {
 				return
 			}
@@ -224,6 +227,11 @@ func (l *Log) Ends(_ context.Context, topic string) (map[int32]int64, error) {
 		ends[e.partition] = max(ends[e.partition], e.position+1)
 	}
 	return ends, nil
+}
+
+// Positions returns none: an archive has no groups.
+func (l *Log) Positions(context.Context, string, string) (map[int32]int64, error) {
+	return map[int32]int64{}, nil
 }
 
 // Publisher returns a publisher that refuses.

@@ -423,7 +423,14 @@ func durablePosition(t *trial) {
 	t.publish(numbered("chat-70b", 0, 10)...)
 	first := t.join(t.log, "readers")
 	t.want("what the first member gets", first.take(6), numbers(0, 6))
+	if positions, err := t.log.Positions(t.Context(), t.topic, "nobody-"+t.id); err != nil || len(positions) != 0 {
+		t.Fatalf("a group that nobody was a member of has positions %v (%v)", positions, err)
+	}
 	first.leave()
+	positions, err := t.log.Positions(t.Context(), t.topic, "readers-"+t.id)
+	if partition := t.read(events.Range{})[0].Partition; err != nil || len(positions) != 1 || positions[partition] != 6 {
+		t.Fatalf("positions are %v (%v), want 6 in partition %d", positions, err, partition)
+	}
 	if t.driver.Kept {
 		if err := t.log.Close(); err != nil {
 			t.Fatal(err)

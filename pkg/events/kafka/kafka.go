@@ -131,7 +131,7 @@ func (p publisher) Publish(topic string, messages ...*message.Message) error {
 // what ends the process because somebody has to change the cluster.
 func classify(err error) error {
 	switch {
-	case errors.Is(err, sarama.ErrMessageSizeTooLarge), errors.Is(err, sarama.ErrInvalidMessage), errors.Is(err, sarama.ErrInvalidMessageSize):
+	case errors.Is(err, sarama.ErrMessageSizeTooLarge), errors.Is(err, sarama.ErrInvalidMessage), errors.Is(err, sarama.ErrInvalidMessageSize), errors.Is(err, sarama.ErrInvalidRecord):
 		return events.Permanent(err)
 	case errors.Is(err, sarama.ErrTopicAuthorizationFailed), errors.Is(err, sarama.ErrClusterAuthorizationFailed), errors.Is(err, sarama.ErrGroupAuthorizationFailed):
 		return events.Fatal(fmt.Errorf("the cluster's access rules do not allow it: %w", err))
@@ -200,6 +200,32 @@ func (l *Log) Ends(ctx context.Context, topic string) (map[int32]int64, error) {
 		return nil, err
 	}
 	return l.offsets(topic, partitions, sarama.OffsetNewest)
+}
+
+// Positions returns the committed offsets of a group.
+func (l *Log) Positions(ctx context.Context, topic, group string) (map[int32]int64, error) {
+	if err := l.usable(ctx); err != nil {
+		return nil, fmt.Errorf("find the position of %s in %s: %w", group, topic, err)
+	}
+	partitions, err := l.partitions(topic)
+	if err != nil || len(partitions) == 0 {
+		return map[int32]int64{}, err
+	}
+	response, err := l.admin.ListConsumerGroupOffsets(group, map[string][]int32{topic: partitions})
+	if errors.Is(err, sarama.ErrGroupIDNotFound) {
+		return map[int32]int64{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find the position of %s in %s: %w", group, topic, classify(err))
+	}
+	positions := map[int32]int64{}
+	for _, partition := range partitions {
+		// A partition without a committed offset has -1.
+		if block := response.GetBlock(topic, partition); block != nil && errors.Is(block.Err, sarama.ErrNoError) && block.Offset >= 0 {
+			positions[partition] = block.Offset
+		}
+	}
+	return positions, nil
 }
 
 // offsets asks the leaders of partitions for their oldest or newest offset, or

@@ -136,6 +136,19 @@ func (s *store) Find(ctx context.Context, name string, at time.Time) (int64, err
 	return int64(i), s.usable(ctx)
 }
 
+// Position returns the position of a group.
+func (s *store) Position(_ context.Context, topic, group string) (int64, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return 0, stream.ErrClosed
+	}
+	if p := s.groups[member{topic, group}]; p != nil {
+		return p.next, nil
+	}
+	return 0, nil
+}
+
 // Acquire takes a lease.
 func (s *store) Acquire(ctx context.Context, topic, group string, ttl time.Duration) (stream.Lease, int64, bool, error) {
 	s.mu.Lock()

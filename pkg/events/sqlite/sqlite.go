@@ -386,6 +386,20 @@ func (s *store) Find(ctx context.Context, topic string, at time.Time) (int64, er
 	return low, nil
 }
 
+// Position returns the position of a group.
+func (s *store) Position(ctx context.Context, topic, group string) (int64, error) {
+	id, exists, err := s.topicID(ctx, topic)
+	if err != nil || !exists {
+		return 0, err
+	}
+	var position int64
+	err = s.reader.QueryRowContext(ctx, `SELECT position FROM consumers WHERE topic_id = ? AND group_name = ?`, id, group).Scan(&position)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	return position, err
+}
+
 // Acquire takes a lease.
 func (s *store) Acquire(ctx context.Context, topic, group string, ttl time.Duration) (stream.Lease, int64, bool, error) {
 	none := stream.Lease{}

@@ -130,6 +130,18 @@ func (l *Log) Ends(ctx context.Context, topic string) (map[int32]int64, error) {
 	return map[int32]int64{partition: end}, nil
 }
 
+// Positions returns the group's position in the topic's partition.
+func (l *Log) Positions(ctx context.Context, topic, group string) (map[int32]int64, error) {
+	position, err := l.store.Position(ctx, topic, group)
+	if err != nil {
+		return nil, fmt.Errorf("find the position of %s in %s: %w", group, topic, err)
+	}
+	if position == 0 {
+		return map[int32]int64{}, nil
+	}
+	return map[int32]int64{partition: position}, nil
+}
+
 // Read reads a range of a topic to its end.
 func (l *Log) Read(ctx context.Context, topic string, r events.Range) iter.Seq2[events.Record, error] {
 	return func(yield func(events.Record, error) bool) {

@@ -68,6 +68,9 @@ type Store interface {
 	// instant or later, or the end of the topic.
 	Find(ctx context.Context, topic string, at time.Time) (int64, error)
 
+	// Position returns the position of a group on a topic, 0 if it has none.
+	Position(ctx context.Context, topic, group string) (int64, error)
+
 	// Acquire takes the lease of a group on a topic for a time, unless
 	// somebody holds it, and returns the position to go on from.
 	Acquire(ctx context.Context, topic, group string, ttl time.Duration) (lease Lease, position int64, held bool, err error)
