@@ -1,6 +1,7 @@
 package model
 
 import (
+	"net/url"
 	"regexp"
 	"strings"
 )
@@ -9,6 +10,7 @@ import (
 type Actuator struct {
 	Simulated  *SimulatedActuator  `json:"simulated,omitempty"`
 	Kubernetes *KubernetesActuator `json:"kubernetes,omitempty"`
+	Webhook    *WebhookActuator    `json:"webhook,omitempty"`
 }
 
 // SimulatedActuator applies decisions to the simulated fleet of the source, by
@@ -33,6 +35,38 @@ type KubernetesTarget struct {
 	Service string `json:"service,omitzero"`
 }
 
+// WebhookActuator hands decisions to somebody else over HTTP.
+type WebhookActuator struct {
+	URL string `json:"url"`
+	// SecretFile names a file on the actuator's machine: a configuration holds no
+	// secret, for every revision of it is in the log.
+	SecretFile string `json:"secret_file"`
+	// TimeoutS bounds one attempt.
+	TimeoutS float64 `json:"timeout_s"`
+}
+
+func (w *WebhookActuator) setDefaults() { w.TimeoutS = 5 }
+
+// mostWebhookTimeoutS leaves room for several attempts in what one decision may take.
+const mostWebhookTimeoutS = 15
+
+func (w *WebhookActuator) check(c *checks) {
+	const path = "actuator.webhook"
+	switch address, err := url.Parse(w.URL); {
+	case err != nil || address.Scheme != "http" && address.Scheme != "https" || address.Host == "":
+		c.fail(path+".url", "is not a URL such as https://scheduler.example/scale")
+	case address.User != nil:
+		c.fail(path+".url", "holds credentials, and every revision is in the log; requests are signed by the key in secret_file")
+	}
+	if w.SecretFile == "" {
+		c.fail(path+".secret_file", "is missing; requests are signed by the key in it")
+	}
+	c.positive(path+".timeout_s", w.TimeoutS)
+	if w.TimeoutS > mostWebhookTimeoutS {
+		c.fail(path+".timeout_s", "is %v, want at most %v", w.TimeoutS, mostWebhookTimeoutS)
+	}
+}
+
 // KindDynamoGraphDeployment is the kind whose services are scaled one by one.
 const KindDynamoGraphDeployment = "DynamoGraphDeployment"
 
@@ -55,9 +89,13 @@ func (d *Deployment) checkActuator(c *checks) {
 	if a.Kubernetes != nil {
 		given = append(given, "kubernetes")
 	}
+	if a.Webhook != nil {
+		given = append(given, "webhook")
+		a.Webhook.check(c)
+	}
 	switch len(given) {
 	case 0:
-		c.fail("actuator", "names nothing that carries decisions out; give one of simulated, kubernetes, or leave the key out")
+		c.fail("actuator", "names nothing that carries decisions out; give one of simulated, kubernetes, webhook, or leave the key out")
 	case 1:
 	default:
 		c.fail("actuator", "names %s; give one", strings.Join(given, " and "))

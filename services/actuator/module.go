@@ -18,6 +18,7 @@ import (
 	"tidemark.dev/services/actuator/internal/kubernetes"
 	"tidemark.dev/services/actuator/internal/observed"
 	"tidemark.dev/services/actuator/internal/simulated"
+	"tidemark.dev/services/actuator/internal/webhook"
 )
 
 // Module is the actuator as an fx module, over what service.Module provides.
@@ -37,6 +38,7 @@ type worker struct {
 	fleets     *observed.Fleets
 	simulated  *simulated.Connector
 	kubernetes *kubernetes.Connector
+	webhook    *webhook.Connector
 }
 
 func newWorker(config Config, log events.Log, topics events.Topics, logger *slog.Logger, registerer prometheus.Registerer) *worker {
@@ -46,6 +48,7 @@ func newWorker(config Config, log events.Log, topics events.Topics, logger *slog
 		fleets:     fleets,
 		simulated:  &simulated.Connector{SetTo: ledger.setTo, Fleets: fleets},
 		kubernetes: kubernetes.New(config.Kubernetes, connector.DefaultSteps(), logger),
+		webhook:    webhook.New(connector.DefaultSteps(), fleets),
 	}
 	w.Actuator = &Actuator{
 		config: config, log: log, topics: topics, logger: logger, metrics: newMetrics(registerer),
@@ -62,6 +65,8 @@ func (w *worker) connector(spec *model.Deployment) (connector.Connector, error) 
 		return w.simulated, nil
 	case through.Kubernetes != nil:
 		return w.kubernetes, nil
+	case through.Webhook != nil:
+		return w.webhook, nil
 	}
 	return nil, fmt.Errorf("deployment %s is active and has no actuator; configure one under the key actuator", spec.Name)
 }

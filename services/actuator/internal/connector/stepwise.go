@@ -118,7 +118,7 @@ func bound(order Order) bool {
 // look reads a pool and checks that it is where the decision saw it, or where
 // the decision wants it.
 func (s Steps) look(ctx context.Context, pools Pools, order Order, role model.Role, change model.Change) (Pool, error) {
-	pool, err := retry(ctx, s, func() (Pool, error) { return pools.Pool(ctx, order.Configured, role) })
+	pool, err := Retry(ctx, s, func() (Pool, error) { return pools.Pool(ctx, order.Configured, role) })
 	if err != nil {
 		return pool, fmt.Errorf("read %s: %w", role, err)
 	}
@@ -131,11 +131,11 @@ func (s Steps) look(ctx context.Context, pools Pools, order Order, role model.Ro
 // step sets one pool, from what was read of it, and reads back that it is set.
 func (s Steps) step(ctx context.Context, pools Pools, order Order, role model.Role, change model.Change, pool Pool) error {
 	read := true
-	_, err := retry(ctx, s, func() (struct{}, error) {
+	_, err := Retry(ctx, s, func() (struct{}, error) {
 		if !read {
 			var err error
 			if pool, err = s.look(ctx, pools, order, role, change); err != nil {
-				return struct{}{}, final(err)
+				return struct{}{}, Final(err)
 			}
 		}
 		read = false
@@ -143,7 +143,7 @@ func (s Steps) step(ctx context.Context, pools Pools, order Order, role model.Ro
 			return struct{}{}, nil
 		}
 		if err := order.Permit(ctx); err != nil {
-			return struct{}{}, final(err)
+			return struct{}{}, Final(err)
 		}
 		return struct{}{}, pools.Set(ctx, order.Configured, role, pool, change.To)
 	})
@@ -153,7 +153,7 @@ func (s Steps) step(ctx context.Context, pools Pools, order Order, role model.Ro
 	if err != nil {
 		return err
 	}
-	pool, err = retry(ctx, s, func() (Pool, error) { return pools.Pool(ctx, order.Configured, role) })
+	pool, err = Retry(ctx, s, func() (Pool, error) { return pools.Pool(ctx, order.Configured, role) })
 	switch {
 	case err != nil:
 		return fmt.Errorf("verify: %w", err)
@@ -173,7 +173,7 @@ func (s Steps) confirm(ctx context.Context, pools Pools, order Order) error {
 			continue
 		}
 		for {
-			pool, err := retry(waiting, s, func() (Pool, error) { return pools.Pool(waiting, order.Configured, role) })
+			pool, err := Retry(waiting, s, func() (Pool, error) { return pools.Pool(waiting, order.Configured, role) })
 			if err == nil && (pool.Running == nil || *pool.Running <= change.To) {
 				break
 			}
@@ -190,22 +190,22 @@ func (s Steps) confirm(ctx context.Context, pools Pools, order Order) error {
 	return nil
 }
 
-// final keeps what was tried in vain within an attempt from being tried anew.
-func final(err error) error {
+// Final keeps what was tried in vain within an attempt from being tried anew.
+func Final(err error) error {
 	if err == nil {
 		return nil
 	}
 	return backoff.Permanent(err)
 }
 
-// retry tries again after conflicts and errors that may pass.
-func retry[T any](ctx context.Context, s Steps, try func() (T, error)) (T, error) {
+// Retry tries again after conflicts and errors that may pass.
+func Retry[T any](ctx context.Context, s Steps, try func() (T, error)) (T, error) {
 	pauses := backoff.NewExponentialBackOff()
 	pauses.InitialInterval, pauses.MaxInterval, pauses.Multiplier = s.FirstPause, s.LongestPause, 2
 	return backoff.Retry(ctx, func() (T, error) {
 		result, err := try()
 		if err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, ErrTransient) {
-			err = final(err)
+			err = Final(err)
 		}
 		return result, err
 	}, backoff.WithBackOff(pauses), backoff.WithMaxTries(s.Attempts))
