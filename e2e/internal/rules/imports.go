@@ -41,6 +41,7 @@ var layers = []struct {
 	{root: Domain + "pkg/service"},
 	{root: Domain + "services", modules: true},
 	{root: Domain + "cmd", modules: true},
+	{root: Domain + "examples", modules: true},
 	{root: Domain + "e2e"},
 }
 
