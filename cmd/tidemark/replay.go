@@ -207,8 +207,11 @@ func printComparison(out io.Writer, name, config string, c *replay.Comparison) e
 	table := tabwriter.NewWriter(out, 0, 0, 3, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "\tDECIDED\tCANDIDATE\tCHANGE\t")
 	row := func(name, format string, was, would float64) {
-		change := strings.Replace(format, "%", "%+", 1)
-		fmt.Fprintf(table, "%s\t"+format+"\t"+format+"\t"+change+"\t\n", name, was, would, would-was)
+		change := fmt.Sprintf(strings.Replace(format, "%", "%+", 1), would-was)
+		if strings.Trim(change, "+-0.") == "" {
+			change = "="
+		}
+		fmt.Fprintf(table, "%s\t"+format+"\t"+format+"\t%s\t\n", name, was, would, change)
 	}
 	r, k := &c.Recorded, &c.Candidate
 	for _, action := range []model.Action{model.Hold, model.ScaleUp, model.ScaleDown, model.Rebalance} {
