@@ -120,3 +120,26 @@ func TestReadmeExample(t *testing.T) {
 		}
 	}
 }
+
+// TestNamedMetricsExist: a page that names a metric names one that there is.
+func TestNamedMetricsExist(t *testing.T) {
+	root := workspace(t)
+	var code strings.Builder
+	for _, file := range tracked(t, root, ".go") {
+		if !strings.HasSuffix(file, "_test.go") {
+			code.Write(read(t, root, file))
+		}
+	}
+	name := regexp.MustCompile("[^/]\\btidemark_([a-z]+(?:_[a-z]+)+)")
+	for _, page := range tracked(t, root, ".md") {
+		for _, match := range name.FindAllSubmatch(read(t, root, page), -1) {
+			metric := string(match[1])
+			for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+				metric = strings.TrimSuffix(metric, suffix) // the series of a histogram
+			}
+			if !strings.Contains(code.String(), `"`+metric+`"`) && !strings.Contains(code.String(), `"tidemark_`+metric+`"`) {
+				t.Errorf("%s names tidemark_%s, and there is no such metric", page, match[1])
+			}
+		}
+	}
+}
