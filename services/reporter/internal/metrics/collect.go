@@ -3,6 +3,7 @@ package metrics
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -11,7 +12,16 @@ import (
 	"tidemark.dev/pkg/model"
 )
 
+// deadLettersName is of no deployment.
+const deadLettersName = "tidemark_dead_letters_total"
+
+var names = []string{deadLettersName}
+
+// Names returns the names of all metrics that a projection may export.
+func Names() []string { return slices.Clone(names) }
+
 func describe(name, help string, labels ...string) *prometheus.Desc {
+	names = append(names, "tidemark_"+name)
 	return prometheus.NewDesc("tidemark_"+name, help, append([]string{"deployment"}, labels...), nil)
 }
 
@@ -61,7 +71,7 @@ var (
 	descRejections = describe("rejections_total", "Decisions that the actuator rejected, by reason.", "reason")
 	descSettle     = describe("settle_seconds", "Time from a change to the fleet having reached it, on the deployment's clock.")
 
-	descDeadLetters = prometheus.NewDesc("tidemark_dead_letters_total", "Messages in the dead letters, by the topic that they came from and the service that could not handle them.", []string{"topic", "service"}, nil)
+	descDeadLetters = prometheus.NewDesc(deadLettersName, "Messages in the dead letters, by the topic that they came from and the service that could not handle them.", []string{"topic", "service"}, nil)
 )
 
 // Describe implements prometheus.Collector. It describes nothing: which series
