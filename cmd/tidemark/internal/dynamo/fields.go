@@ -44,7 +44,7 @@ func lost(name, reason string) field {
 
 // The reasons that several fields have.
 const (
-	becauseReporter = "reports and dashboards belong to the reporter, which serves all deployments: see tidemark up --help"
+	becauseReporter = "it belongs to the reporter, which serves all deployments"
 	becauseProfile  = "measurements of engines come from a profile with units, under throughput.profile, or from live engines"
 	becauseAnomaly  = "it belongs to a proposal that was never released"
 	becausePlugins  = "there are no plug-ins: whoever wants to decide otherwise reads the log and publishes decisions"
@@ -101,9 +101,9 @@ var fields = []field{
 	lost("load_metric_samples", "the planner does not use it either"),
 	carried("load_min_observations", whole(func(s *settings) *int { return &s.minObservations }), "load.min_observations"),
 	carried("advisory", truth(func(s *settings) **bool { return &s.advisory }), "advisory"),
-	lost("report_interval_hours", becauseReporter),
-	lost("report_output_dir", becauseReporter),
-	lost("report_filename", becauseReporter),
+	lost("report_interval_hours", becauseReporter+": its flag is --report-interval-hours"),
+	lost("report_output_dir", becauseReporter+": its flag is --report-dir"),
+	lost("report_filename", becauseReporter+": its flag is --report-filename"),
 	lost("live_dashboard_port", becauseReporter),
 
 	carried("no_operation", truth(func(s *settings) **bool { return &s.noOperation }), "advisory"),
