@@ -104,14 +104,14 @@ func (d *Deployment) checkActuator(c *checks) {
 		c.fail("actuator.simulated", "needs source.simulated: it scales the simulated fleet")
 	}
 	if a.Kubernetes != nil {
-		a.Kubernetes.check(c, d.Topology)
+		checkKubernetes(c, "actuator.kubernetes", d.Topology, a.Kubernetes.Namespace, a.Kubernetes.Roles)
 	}
 }
 
-func (k *KubernetesActuator) check(c *checks, topology Topology) {
-	const path = "actuator.kubernetes"
-	if !namePattern.MatchString(k.Namespace) {
-		c.fail(path+".namespace", "is %q, want the name of a namespace", k.Namespace)
+// checkKubernetes checks which objects are the roles of a deployment.
+func checkKubernetes(c *checks, path string, topology Topology, namespace string, roles PerRole[KubernetesTarget]) {
+	if !namePattern.MatchString(namespace) {
+		c.fail(path+".namespace", "is %q, want the name of a namespace", namespace)
 	}
 	inTopology := map[Role]bool{}
 	for _, role := range topology.Roles() {
@@ -120,7 +120,7 @@ func (k *KubernetesActuator) check(c *checks, topology Topology) {
 	seen := map[KubernetesTarget]Role{}
 	for _, role := range AllRoles {
 		at := path + ".roles." + string(role)
-		target, given := k.Roles.Get(role)
+		target, given := roles.Get(role)
 		switch {
 		case given && !inTopology[role]:
 			c.fail(at, "is given, and topology %s has no such role", topology)

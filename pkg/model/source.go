@@ -145,6 +145,16 @@ type PushStream struct {
 type FleetSource struct {
 	// Static is the number of replicas of a fleet that nothing changes.
 	Static *PerRole[int] `json:"static,omitempty"`
+	// Kubernetes counts the pods of Kubernetes objects.
+	Kubernetes *KubernetesFleet `json:"kubernetes,omitempty"`
+}
+
+// KubernetesFleet names the objects whose pods are the replicas of the roles.
+// The address of the API server and the credentials belong to the collector's
+// process.
+type KubernetesFleet struct {
+	Namespace string                    `json:"namespace"`
+	Roles     PerRole[KubernetesTarget] `json:"roles"`
 }
 
 // HTTPClient says how a source is reached. It holds no secret, since every
@@ -339,8 +349,15 @@ func (p *EnginePool) checkStreams(c *checks, at string) {
 
 func (f *FleetSource) check(c *checks, topology Topology) {
 	const at = "source.fleet"
-	if f.Static == nil {
-		c.fail(at, "names nothing; want static")
+	switch {
+	case f.Static == nil && f.Kubernetes == nil:
+		c.fail(at, "names nothing; want one of static and kubernetes")
+		return
+	case f.Static != nil && f.Kubernetes != nil:
+		c.fail(at, "names static and kubernetes; give one")
+		return
+	case f.Kubernetes != nil:
+		checkKubernetes(c, at+".kubernetes", topology, f.Kubernetes.Namespace, f.Kubernetes.Roles)
 		return
 	}
 	checkRolesOf(c, at+".static", topology, *f.Static)

@@ -84,6 +84,8 @@ func TestSourcesAreChecked(t *testing.T) {
 		"NATS subject":          {`engines: {roles: {decode: {nats: {url: "nats://e:1"}}}}`, "source.engines.roles.decode.nats.subject: is \"\""},
 		"push without a token":  {`engines: {roles: {decode: {push: {token_file: ""}}}}`, "source.engines.roles.decode.push.token_file: is missing"},
 		"empty fleet":           {`fleet: {}`, "source.fleet: names nothing"},
+		"two fleets":            {`fleet: {static: {decode: 1}, kubernetes: {namespace: n, roles: {decode: {name: d}}}}`, "source.fleet: names static and kubernetes; give one"},
+		"fleet of no object":    {`fleet: {kubernetes: {namespace: n, roles: {}}}`, "source.fleet.kubernetes.roles.decode: is missing"},
 		"fleet elsewhere":       {`fleet: {static: {prefill: 2}}`, "source.fleet.static.decode: is missing"},
 		"negative fleet":        {`fleet: {static: {decode: -2}}`, "source.fleet.static.decode: is -2, want at least 0"},
 	} {

@@ -17,6 +17,7 @@ import (
 
 	"tidemark.dev/pkg/events"
 	"tidemark.dev/pkg/model"
+	"tidemark.dev/services/collector/internal/fleets"
 	"tidemark.dev/services/collector/internal/forwardpass"
 )
 
@@ -27,6 +28,8 @@ const Source = "/tidemark/collector"
 type Config struct {
 	// QueryTimeout bounds what a source may take for one tick.
 	QueryTimeout time.Duration
+	// Kubernetes says how the API server is reached, for fleets that run there.
+	Kubernetes fleets.Access
 }
 
 // DefaultConfig returns the configuration of a collector that is told nothing.

@@ -13,6 +13,7 @@ import (
 	"tidemark.dev/pkg/events"
 	"tidemark.dev/pkg/model"
 	"tidemark.dev/pkg/service"
+	"tidemark.dev/services/collector/internal/fleets"
 	"tidemark.dev/services/collector/internal/forwardpass"
 	"tidemark.dev/services/collector/internal/live"
 	"tidemark.dev/services/collector/internal/simulated"
@@ -33,16 +34,17 @@ func Module(config Config) fx.Option {
 
 // New returns a collector on a log.
 func New(config Config, log events.Log, topics events.Topics, logger *slog.Logger, registerer prometheus.Registerer) *Collector {
-	metrics, inlet := newMetrics(registerer), forwardpass.NewInlet()
+	metrics := newMetrics(registerer)
+	shared := live.Shared{Inlet: forwardpass.NewInlet(), Cluster: fleets.NewKubernetes(config.Kubernetes)}
 	return &Collector{
-		config: config, log: log, topics: topics, logger: logger, metrics: metrics, inlet: inlet,
+		config: config, log: log, topics: topics, logger: logger, metrics: metrics, inlet: shared.Inlet,
 		deployments: events.NewDeploymentTable(log, topics, logger), watches: map[string]*watch{},
 		open: func(ctx context.Context, configured *model.DeploymentConfigured) (fleetSource, error) {
 			switch {
 			case configured.Spec.Source.Simulated != nil:
 				return simulated.Open(ctx, log, topics, configured, logger)
 			case configured.Spec.Source.Real():
-				return live.Open(configured, inlet, logger, metrics.queryFailed(configured.Deployment)), nil
+				return live.Open(configured, shared, logger, metrics.queryFailed(configured.Deployment)), nil
 			}
 			return nil, fmt.Errorf("deployment %s names no source under the key source", configured.Deployment)
 		},
@@ -53,6 +55,9 @@ func New(config Config, log events.Log, topics events.Topics, logger *slog.Logge
 func Flags(flags *pflag.FlagSet) func() fx.Option {
 	config := DefaultConfig()
 	flags.DurationVar(&config.QueryTimeout, "query-timeout", config.QueryTimeout, "how long the sources of one tick may take together")
+	flags.StringVar(&config.Kubernetes.URL, "kubernetes-url", "", "address of the Kubernetes API server at which the collector counts replicas; empty is that of the cluster in which the collector runs, with its service account")
+	flags.StringVar(&config.Kubernetes.TokenFile, "kubernetes-token-file", "", "file of the bearer token for --kubernetes-url")
+	flags.StringVar(&config.Kubernetes.CAFile, "kubernetes-ca-file", "", "file of the authority of --kubernetes-url; empty trusts the system's")
 	return func() fx.Option { return Module(config) }
 }
 

@@ -114,3 +114,6 @@ func Brief(err error) string {
 	}
 	return oneLine(err.Error())
 }
+
+// Line returns an error as one line.
+func Line(err error) string { return oneLine(err.Error()) }

@@ -25,13 +25,22 @@ type Source struct {
 	spec    *model.Deployment
 	traffic *prometheus.Source
 	engines *engines.Source
+	cluster *fleets.Kubernetes
+}
+
+// Shared is what the sources of a process have in common.
+type Shared struct {
+	// Inlet takes what engines post.
+	Inlet *forwardpass.Inlet
+	// Cluster reads the API server.
+	Cluster *fleets.Kubernetes
 }
 
 // Open returns the source of a deployment. Nothing is reached yet: what cannot
 // be reached is evidence of the ticks that need it.
-func Open(configured *model.DeploymentConfigured, inlet *forwardpass.Inlet, logger *slog.Logger, failed func(query string)) *Source {
+func Open(configured *model.DeploymentConfigured, shared Shared, logger *slog.Logger, failed func(query string)) *Source {
 	spec := &configured.Spec
-	s := &Source{spec: spec}
+	s := &Source{spec: spec, cluster: shared.Cluster}
 	logger = logger.With("deployment", spec.Name)
 	if spec.Source.Prometheus != nil {
 		s.traffic = prometheus.New(spec.Source.Prometheus, func(query string, err error) {
@@ -40,7 +49,7 @@ func Open(configured *model.DeploymentConfigured, inlet *forwardpass.Inlet, logg
 		})
 	}
 	if spec.Source.Engines != nil {
-		s.engines = engines.New(spec, inlet, logger)
+		s.engines = engines.New(spec, shared.Inlet, logger)
 	}
 	return s
 }
@@ -54,8 +63,12 @@ func (s *Source) Observe(ctx context.Context, observation *model.Observation) {
 	if s.engines != nil {
 		parts.Go(func() { observation.Engines = s.engines.Engines(ctx, observation.ObservedAt) })
 	}
-	if fleet := s.spec.Source.Fleet; fleet != nil {
+	switch fleet := s.spec.Source.Fleet; {
+	case fleet == nil:
+	case fleet.Static != nil:
 		observation.Fleet = fleets.Static(*fleet.Static)
+	case fleet.Kubernetes != nil:
+		parts.Go(func() { observation.Fleet = s.cluster.Inventory(ctx, fleet.Kubernetes) })
 	}
 	parts.Wait()
 }
