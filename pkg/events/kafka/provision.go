@@ -70,12 +70,15 @@ func (l *Log) compare(name string, topic events.Topic) (events.TopicState, error
 	if want.ReplicationFactor > 0 && state.Partitions > 0 {
 		differ("the replication factor", strconv.Itoa(len(described[0].Partitions[0].Replicas)), strconv.Itoa(int(want.ReplicationFactor)))
 	}
-	entries, err := l.admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: name})
-	if err != nil {
+	results, err := l.admin.DescribeConfigs([]*sarama.ConfigResource{{Type: sarama.TopicResource, Name: name}}, sarama.DescribeConfigsOptions{})
+	if err == nil && len(results) == 1 && !errors.Is(results[0].ErrorCode, sarama.ErrNoError) {
+		err = results[0].ErrorCode
+	}
+	if err != nil || len(results) != 1 {
 		return state, fmt.Errorf("describe the configuration of topic %s: %w", name, classify(err))
 	}
 	has := map[string]string{}
-	for _, entry := range entries {
+	for _, entry := range results[0].Configs {
 		has[entry.Name] = entry.Value
 	}
 	for _, setting := range slices.Sorted(maps.Keys(want.ConfigEntries)) {

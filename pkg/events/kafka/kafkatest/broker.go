@@ -23,7 +23,7 @@ import (
 const (
 	// LibsVariable names the folder with Kafka's jars.
 	LibsVariable = "TIDEMARK_KAFKA_LIBS"
-	// RequireVariable, when it is set, makes it an error that there are none.
+	// RequireVariable makes it an error, when it is set, that there are none.
 	RequireVariable = "TIDEMARK_REQUIRE_KAFKA"
 )
 
