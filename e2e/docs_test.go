@@ -109,7 +109,7 @@ func TestNamedTestsExist(t *testing.T) {
 func TestReadmeExample(t *testing.T) {
 	root := workspace(t)
 	words := func(text string) string { return strings.Join(strings.Fields(text), " ") }
-	example := words(string(read(t, root, "pkg/events/drivers/example_test.go")))
+	example := words(string(read(t, root, "examples/attach/main.go")))
 	blocks := regexp.MustCompile("(?ms)^```go\n(.*?)^```$").FindAllSubmatch(read(t, root, "README.md"), -1)
 	if len(blocks) == 0 {
 		t.Error("the README has no Go code")
