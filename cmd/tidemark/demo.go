@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -107,7 +108,7 @@ func (d *demo) run(ctx context.Context, stdout, stderr io.Writer) error {
 		service.Module(config, screen, drivers.OpenURL), service.WithLogger(), fx.StopTimeout(service.StopTimeout),
 		decider.Module(decider.DefaultConfig()), actuator.Module(actuator.DefaultConfig()),
 		reporter.Module(reporter.DefaultConfig(), screen.summaries()),
-		fx.Populate(&parts.log, &parts.topics, &parts.health, &parts.logger, &parts.registry),
+		fx.Populate(&parts.log, &parts.topics, &parts.health, &parts.logger, &parts.registry, &parts.mux),
 	)
 	if err := start(ctx, pipeline); err != nil {
 		return err
@@ -134,11 +135,12 @@ type parts struct {
 	health   *service.Health
 	logger   *slog.Logger
 	registry *prometheus.Registry
+	mux      *http.ServeMux
 }
 
 func (p parts) observer() *fx.App {
 	return fx.New(
-		fx.Supply(p.topics, p.health, p.logger, p.registry), fx.Provide(func() events.Log { return p.log }),
+		fx.Supply(p.topics, p.health, p.logger, p.registry, p.mux), fx.Provide(func() events.Log { return p.log }),
 		service.WithLogger(), fx.StopTimeout(service.StopTimeout), collector.Module(collector.DefaultConfig()),
 	)
 }
