@@ -120,6 +120,20 @@ func TestLivePage(t *testing.T) {
 	page.Wait(lines + ` === ` + fmt.Sprintf("%q", want))
 }
 
+// TestLivePageBeforeAnything opens the page before there is anything to show.
+func TestLivePageBeforeAnything(t *testing.T) {
+	if !report.Bundled() {
+		t.Skip("the front end is not built: `make web` builds it")
+	}
+	browser := browsertest.Start(t)
+	log := openLog(t)
+	server := serve(t, start(t, log, DefaultConfig()), web.Access{})
+	page := browser.Open(t, server.URL+"/", browsertest.View{Width: 390, Allowed: []string{server.URL + "/api/v1/stream?"}})
+	page.Wait(`document.body.textContent.includes("nothing about any deployment yet")`)
+	publish(t, log, recordedLog(t)[:40])
+	page.Wait(`document.querySelectorAll(".u-over").length > 10 && document.querySelector("h1").textContent.includes("chat-70b")`)
+}
+
 func TestStatusAPI(t *testing.T) {
 	log := openLog(t)
 	publish(t, log, recordedLog(t))

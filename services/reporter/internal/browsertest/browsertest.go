@@ -258,11 +258,28 @@ func (p *Page) Screenshot(name string) {
 	if err != nil {
 		p.t.Fatalf("take a screenshot: %v", err)
 	}
-	path := filepath.Join(root(p.t), "out", "screenshots", name+".png")
+	p.keep(name+".png", picture)
+}
+
+// Print keeps the page as it is printed as out/screenshots/NAME.pdf.
+func (p *Page) Print(name string) {
+	p.t.Helper()
+	ctx, stop := context.WithTimeout(p.ctx, patience)
+	defer stop()
+	pages, err := chromedp.Run(ctx, chromedp.PrintToPDF())
+	if err != nil {
+		p.t.Fatalf("print: %v", err)
+	}
+	p.keep(name+".pdf", pages)
+}
+
+func (p *Page) keep(name string, content []byte) {
+	p.t.Helper()
+	path := filepath.Join(root(p.t), "out", "screenshots", name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		p.t.Fatal(err)
 	}
-	if err := os.WriteFile(path, picture, 0o644); err != nil {
+	if err := os.WriteFile(path, content, 0o644); err != nil {
 		p.t.Fatal(err)
 	}
 }

@@ -39,7 +39,7 @@ func (b *Builder) Build(o Options) Data {
 func (d *deployment) build(from, to time.Time) Deployment {
 	v := d.within(from, to)
 	out := Deployment{
-		Name: d.name, Retired: d.latest != nil && d.retired > d.latest.Revision, Mode: model.Advisory, Planners: slices.Clone(d.planners),
+		Name: d.name, Retired: d.latest != nil && d.retired > d.latest.Revision, Mode: model.Advisory, Planners: append([]string{}, d.planners...),
 		Modes: v.modes, Settings: v.revisions, Evidence: map[string][]Span{},
 		Engines: []Engine{}, EnginesUnlisted: len(d.unlisted),
 		Fleet:     v.fleet.series(fleetColumns...),

@@ -152,6 +152,17 @@ func TestPage(t *testing.T) {
 		page.Wait(rows + `[0].textContent === "No decision matches."`)
 	})
 
+	t.Run("it prints", func(t *testing.T) {
+		page := open(t, "", browsertest.View{Width: 1440, Dark: true})
+		const width, paper = `document.querySelector(".chart .uplot").offsetWidth`, `getComputedStyle(document.body).backgroundColor`
+		before := browsertest.Eval[int](page, width)
+		browsertest.Eval[bool](page, `dispatchEvent(new Event("beforeprint"))`)
+		page.Wait(width + ` <= 680 && ` + paper + ` === "rgb(255, 255, 255)"`)
+		browsertest.Eval[bool](page, `dispatchEvent(new Event("afterprint"))`)
+		page.Wait(fmt.Sprintf(`%s === %d && %s === "rgb(16, 22, 28)"`, width, before, paper))
+		page.Print("report-print-dark")
+	})
+
 	t.Run("an address opens its decision", func(t *testing.T) {
 		for name, id := range map[string]string{"in the first deployment": first.Decisions.IDs[700], "in the second": second.Decisions.IDs[42]} {
 			page := open(t, "#"+id, browsertest.View{Width: 1440})
@@ -227,6 +238,28 @@ func TestPageWithoutFrontEnd(t *testing.T) {
 	page := browser.Open(t, save(t, tables(t, twoDays())), browsertest.View{Width: 1440})
 	page.Wait(`document.body.textContent.includes("make web")`)
 	page.Screenshot("tables-1440-light")
+}
+
+// TestPageOfLittle opens pages of logs in which much is missing.
+func TestPageOfLittle(t *testing.T) {
+	browser := browsertest.Start(t)
+	facts := day("chat-70b", 1, 48*time.Hour)
+	for name, test := range map[string]struct {
+		facts []reporttest.Fact
+		want  string
+	}{
+		"nothing":              {nil, "The log holds nothing"},
+		"only configured":      {facts[:1], "There are no decisions."},
+		"one observation":      {facts[:2], "There are no decisions."},
+		"one decision":         {facts[:3], "Cannot tell"},
+		"never configured":     {facts[1:200], "Cannot tell"},
+		"configured by itself": {append([]reporttest.Fact{{ID: "r", Fact: &model.DeploymentRetired{Deployment: "chat-70b", Revision: 2}}}, facts[:1]...), "Retired"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			page := browser.Open(t, save(t, rendered(t, fold(test.facts).Build(Options{GeneratedAt: midnight}))), browsertest.View{Width: 390})
+			page.Wait(`document.body.textContent.includes("` + test.want + `")`)
+		})
+	}
 }
 
 // TestPageAccessible runs axe-core in the page, in both themes, and the narrow

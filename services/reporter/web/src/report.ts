@@ -116,7 +116,10 @@ class Page {
       restore = borrowTheme("light");
       this.axis?.each((chart) => chart.setSize({ width: Math.min(chart.width, 680), height: chart.height }));
     });
-    addEventListener("afterprint", () => restore?.());
+    addEventListener("afterprint", () => {
+      restore?.();
+      this.axis?.each((chart) => chart.setSize({ width: chart.root.parentElement!.clientWidth, height: chart.height }));
+    });
   }
 
   /** follow opens the decision that the address names, in any deployment. */
