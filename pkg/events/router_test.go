@@ -257,6 +257,29 @@ func TestMessageWithoutADeadLetterIsDeliveredAgain(t *testing.T) {
 	}
 }
 
+// A message may be larger than a letter can be: the letter then says so, and
+// does without its bytes.
+func TestMessageTooLargeForALetter(t *testing.T) {
+	log, handled := deaf{openMemory(t), make(chan error, 1)}, make(chan string, 10)
+	log.refusals <- events.Permanent(errors.New("too large"))
+	r := route(t, log, events.TopicObservations, func(msg *message.Message) error {
+		handled <- string(msg.Payload)
+		return events.Permanent(errors.New("no such role"))
+	})
+	large := message.NewMessage("1", []byte("large"))
+	large.Metadata["ce_partitionkey"] = "no \xff text"
+	publish(t, log, events.TopicObservations, large)
+	r.wait(t, handled, "large")
+	r.stop(t)
+	letters, _ := deadLetters(t, log)
+	if len(letters) != 1 || len(letters[0].Payload) != 0 || letters[0].Reason != "no such role (its 5 bytes are left out: too large)" {
+		t.Fatalf("dead letters are %+v", letters)
+	}
+	if letters[0].Key != "no \uFFFD text" {
+		t.Errorf("key of the letter is %q", letters[0].Key)
+	}
+}
+
 func TestDeadLettersOfDeadLettersStayWhereTheyAre(t *testing.T) {
 	log, handled := openMemory(t), make(chan string, 10)
 	r := route(t, log, events.TopicDeadLetters, func(msg *message.Message) error {
