@@ -225,7 +225,8 @@ func (c *Collector) observe(ctx context.Context, w *watch) {
 			}
 			opened = configured
 		}
-		now := clock.At(time.Now())
+		offset := jitter(configured)
+		now := clock.At(time.Now().Add(-offset))
 		if last.IsZero() {
 			last = now
 		}
@@ -234,13 +235,13 @@ func (c *Collector) observe(ctx context.Context, w *watch) {
 		if skipped > 0 {
 			c.metrics.skipped.WithLabelValues(configured.Deployment).Add(float64(skipped))
 		}
-		timer := time.NewTimer(time.Until(clock.Wall(due)))
+		timer := time.NewTimer(time.Until(clock.Wall(due).Add(offset)))
 		select {
 		case <-timer.C:
 		case <-w.changed:
 			timer.Stop()
 			if w.get().Spec.Schedule() != schedule {
-				last = clock.At(time.Now()) // a tick of another schedule was not missed before there was one
+				last = clock.At(time.Now().Add(-offset)) // a tick of another schedule was not missed before there was one
 			}
 			continue
 		case <-ctx.Done():

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"hash/fnv"
 	"time"
 
 	"tidemark.dev/pkg/model"
@@ -19,4 +20,30 @@ func late(schedule model.Schedule, last, now time.Time) (due time.Time, loops mo
 		due, loops = following, itsLoops
 		skipped++
 	}
+}
+
+// maxJitter bounds how long after its instant a tick is observed.
+const maxJitter = 2 * time.Second
+
+// jitter returns how long after their instants the ticks of a deployment are
+// observed: up to a tenth of the shortest interval, the same for all of its
+// ticks, and another for each deployment, so that thousands do not ask at once.
+// The instant that an observation names is not moved. Nobody is asked of a
+// simulated fleet, and it is observed at once.
+func jitter(configured *model.DeploymentConfigured) time.Duration {
+	spec := &configured.Spec
+	if spec.Source == nil || !spec.Source.Real() {
+		return 0
+	}
+	shortest := spec.Load.IntervalS
+	if spec.Throughput.Enabled {
+		shortest = min(shortest, spec.Throughput.IntervalS)
+	}
+	span := min(time.Duration(shortest*float64(time.Second))/10, maxJitter)
+	if span <= 0 {
+		return 0
+	}
+	hash := fnv.New64a()
+	_, _ = hash.Write([]byte(configured.Deployment)) // a hash takes everything
+	return time.Duration(hash.Sum64() % uint64(span))
 }
