@@ -130,7 +130,7 @@ func TestNamedMetricsExist(t *testing.T) {
 			code.Write(read(t, root, file))
 		}
 	}
-	name := regexp.MustCompile("[^/]\\btidemark_([a-z]+(?:_[a-z]+)+)")
+	name := regexp.MustCompile(`[^/]\btidemark_([a-z]+(?:_[a-z]+)+)`)
 	for _, page := range tracked(t, root, ".md") {
 		for _, match := range name.FindAllSubmatch(read(t, root, page), -1) {
 			metric := string(match[1])
