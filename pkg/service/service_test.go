@@ -2,11 +2,15 @@ package service_test
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -132,16 +136,7 @@ func TestEndpoints(t *testing.T) {
 	ended := make(chan error)
 	go func() { ended <- service.Run(ctx, w.application(configuration(), t.Output(), &health)...) }()
 	ready := <-w.ready
-	for deadline := time.Now().Add(time.Minute); health.Address() == ""; {
-		if time.Now().After(deadline) {
-			t.Fatal("nothing is served after a minute")
-		}
-		select {
-		case err := <-ended:
-			t.Fatal(err)
-		case <-time.After(time.Millisecond):
-		}
-	}
+	waitServed(t, health, ended)
 	get := func(path string, code int, want string) {
 		t.Helper()
 		response, err := http.Get("http://" + health.Address() + path) //nolint:noctx // the server is the test's own
@@ -167,6 +162,74 @@ func TestEndpoints(t *testing.T) {
 	if w.late || !*w.log {
 		t.Errorf("the log was closed before the worker ended (%v) or not at all (%v)", w.late, !*w.log)
 	}
+}
+
+// waitServed waits until the endpoints are served.
+func waitServed(t *testing.T, health *service.Health, ended <-chan error) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); health.Address() == ""; {
+		if time.Now().After(deadline) {
+			t.Fatal("nothing is served after a minute")
+		}
+		select {
+		case err := <-ended:
+			t.Fatal(err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// TestEndpointsOverTLS: with a certificate, the endpoints are served to who
+// trusts it, and to nobody in the clear.
+func TestEndpointsOverTLS(t *testing.T) {
+	// The certificate of a test server is one for the loopback interface.
+	known := httptest.NewTLSServer(nil)
+	defer known.Close()
+	pair := known.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, dir := configuration(), t.TempDir()
+	config.TLSCert, config.TLSKey = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, block := range map[string]*pem.Block{
+		config.TLSCert: {Type: "CERTIFICATE", Bytes: pair.Certificate[0]},
+		config.TLSKey:  {Type: "PRIVATE KEY", Bytes: key},
+	} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := newWorker()
+	var health *service.Health
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- service.Run(ctx, w.application(config, t.Output(), &health)...) }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("a stop that was asked for ended with %v", err)
+		}
+	}()
+	<-w.ready
+	waitServed(t, health, ended)
+	response, err := known.Client().Get("https://" + health.Address() + "/healthz") //nolint:noctx // the server is the test's own
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusOK || response.TLS == nil {
+		t.Errorf("status %d, TLS %v", response.StatusCode, response.TLS)
+	}
+	known.Client().CloseIdleConnections()
+	clear, err := http.Get("http://" + health.Address() + "/healthz") //nolint:noctx // the server is the test's own
+	if err == nil {
+		clear.Body.Close()
+		if clear.StatusCode == http.StatusOK {
+			t.Error("the endpoints are served in the clear, too")
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
 }
 
 // TestWorkerEnds: a process whose worker ends by itself ends with an error, and
@@ -215,6 +278,11 @@ func TestStart(t *testing.T) {
 	}{
 		"no such driver": {func() service.Config { c := configuration(); c.Log = "ftp://nowhere"; return c }(), drivers.OpenURL, "there is no driver for ftp://"},
 		"no such port":   {taken, drivers.OpenURL, "serve HTTP at 127.0.0.1:99999"},
+		"no certificate": {func() service.Config {
+			c := configuration()
+			c.TLSCert, c.TLSKey = "missing.pem", "missing.key"
+			return c
+		}(), drivers.OpenURL, "serve HTTPS with --tls-cert missing.pem and --tls-key missing.key: open missing.pem"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := service.Run(t.Context(), service.Module(test.config, t.Output(), test.open), fx.Invoke(func(events.Log) {}))
