@@ -3,6 +3,7 @@ package metrics
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -146,7 +147,8 @@ func (e exporter) export(f *figures) {
 		e.counter(descRejections, n, reason)
 	}
 	if f.settles.count > 0 {
-		e.out <- prometheus.MustNewConstHistogram(descSettle, f.settles.count, f.settles.sum, f.settles.buckets, e.deployment)
+		// The metric is written after the projection has moved on.
+		e.out <- prometheus.MustNewConstHistogram(descSettle, f.settles.count, f.settles.sum, maps.Clone(f.settles.buckets), e.deployment)
 	}
 }
 

@@ -140,6 +140,8 @@ func TestPage(t *testing.T) {
 		page.Click(".bar .theme")
 		page.Wait(paper + ` === "rgb(255, 255, 255)"`)
 		page.Wait(`document.querySelector(".chart canvas").toDataURL() !== ` + fmt.Sprintf("%q", before))
+		// The choice is kept, and all pages of this browser share it.
+		browsertest.Eval[bool](page, `localStorage.clear() === undefined`)
 	})
 
 	t.Run("the table is searched", func(t *testing.T) {
