@@ -43,7 +43,7 @@ reads collector deployments actuations
 writes collector observations
 joins collector
 
-reads decider deployments observations checkpoints
+reads decider deployments observations decisions checkpoints dead-letters
 writes decider decisions checkpoints dead-letters
 joins decider
 

@@ -86,7 +86,7 @@ func TestKafkaAccess(t *testing.T) {
 
 	reads := map[string][]string{
 		"collector": {events.TopicDeployments, events.TopicActuations},
-		"decider":   {events.TopicDeployments, events.TopicObservations, events.TopicCheckpoints},
+		"decider":   {events.TopicDeployments, events.TopicObservations, events.TopicDecisions, events.TopicCheckpoints, events.TopicDeadLetters},
 		"actuator":  {events.TopicDeployments, events.TopicObservations, events.TopicDecisions, events.TopicActuations},
 		"reporter":  {events.TopicDeployments, events.TopicObservations, events.TopicDecisions, events.TopicActuations, events.TopicDeadLetters},
 		"control":   topicsOf(events.AllTopics[:]),

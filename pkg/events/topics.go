@@ -66,7 +66,7 @@ type Flow struct {
 var Flows = [...]Flow{
 	{Service: "collector", Reads: []string{TopicDeployments, TopicActuations}, Writes: []string{TopicObservations}},
 	{
-		Service: "decider", Reads: []string{TopicDeployments, TopicObservations, TopicCheckpoints},
+		Service: "decider", Reads: []string{TopicDeployments, TopicObservations, TopicDecisions, TopicCheckpoints, TopicDeadLetters},
 		Writes: []string{TopicDecisions, TopicCheckpoints, TopicDeadLetters},
 	},
 	{

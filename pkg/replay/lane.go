@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"tidemark.dev/pkg/events"
@@ -131,7 +132,7 @@ func (r *run) observed(ctx context.Context, record events.Record) error {
 	if inside {
 		r.result.Observations++
 	}
-	if r.refused[where] {
+	if r.refused[where] && !d.decided(at) {
 		if inside {
 			d.result.Refused++
 		}
@@ -268,6 +269,13 @@ func (r *run) decide(ctx context.Context, d *deployment, where place, id string,
 		r.options.Visit(visited)
 	}
 	return nil
+}
+
+// decided reports whether the log has a decision on the observation of an instant.
+// One that was refused has none, unless it was handled once more.
+func (d *deployment) decided(at int64) bool {
+	_, found := slices.BinarySearchFunc(d.recorded, at, func(c recorded, at int64) int { return compare(c.at, at) })
+	return found
 }
 
 // meet returns the recorded decision on the observation of an instant; nil if

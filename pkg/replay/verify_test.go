@@ -359,7 +359,8 @@ func TestOtherPlanner(t *testing.T) {
 	}
 }
 
-// TestRefused: an observation that went to the dead letters is in no state.
+// TestRefused: an observation that went to the dead letters is in no state, unless
+// it was decided after all.
 func TestRefused(t *testing.T) {
 	log := lived(t, "chat")
 	letter := &model.DeadLetter{Topic: topics.Name(events.TopicObservations), Position: ticks, Key: "chat", Service: "decider", Reason: "test"}
@@ -379,11 +380,18 @@ func TestRefused(t *testing.T) {
 	if len(result.Findings) == 0 || result.Findings[0].Kind != replay.Missing {
 		t.Errorf("findings are %+v", result.Findings)
 	}
-	buried, err := events.Seal(letter, events.About{Source: "/test", Time: time.Now()})
-	if err != nil {
-		t.Fatal(err)
+	decided := *letter
+	decided.Position = 50
+	for position, letter := range []*model.DeadLetter{letter, &decided} {
+		buried, err := events.Seal(letter, events.About{Source: "/test", Time: time.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := topics.Name(events.TopicDeadLetters)
+		e.topics[name] = append(e.topics[name], events.Record{
+			Origin: events.Origin{Topic: name, Position: int64(position)}, Headers: buried.Message().Metadata, Payload: buried.Data,
+		})
 	}
-	e.topics[topics.Name(events.TopicDeadLetters)] = []events.Record{{Origin: events.Origin{Topic: topics.Name(events.TopicDeadLetters)}, Headers: buried.Message().Metadata, Payload: buried.Data}}
 	result = verify(t, e, replay.Options{})
 	want(t, result)
 	if d := result.Deployments[0]; d.Refused != 1 || d.Same != ticks {

@@ -52,6 +52,7 @@ type Decider struct {
 
 	deployments *events.DeploymentTable
 	checkpoints *checkpoints
+	refusals    *refusals
 
 	mu         sync.Mutex
 	partitions map[int32]*partition
@@ -63,6 +64,7 @@ func New(config Config, log events.Log, topics events.Topics, deployments *event
 		config: config, log: log, topics: topics, logger: logger, metrics: metrics,
 		deployments: deployments,
 		checkpoints: &checkpoints{log: log, topic: topics.Name(events.TopicCheckpoints), byKey: map[string]map[string]checkpointAt{}},
+		refusals:    newRefusals(log, topics),
 		partitions:  map[int32]*partition{},
 	}
 }
@@ -210,7 +212,11 @@ func (d *Decider) restore(ctx context.Context, deployment string, origin events.
 	if err := d.deployments.CatchUp(ctx); err != nil {
 		return nil, fmt.Errorf("restore %s: %w", deployment, err)
 	}
+	if err := d.refusals.catchUp(ctx); err != nil {
+		return nil, fmt.Errorf("restore %s: %w", deployment, err)
+	}
 	folded := 0
+	var decided map[string]bool // read when the first refused observation is met
 	for record, err := range d.log.Read(ctx, origin.Topic, events.Range{
 		From: events.Bound{Positions: map[int32]int64{origin.Partition: restored.position + 1}},
 		To:   events.Bound{Positions: map[int32]int64{origin.Partition: origin.Position}},
@@ -227,6 +233,16 @@ func (d *Decider) restore(ctx context.Context, deployment string, origin events.
 		observation, err := asObservation(event)
 		if err != nil || observation.Deployment != deployment || restored.standing(event.ID, observation.ObservedAt) != fresh {
 			continue
+		}
+		if d.refusals.has(record.Origin) {
+			if decided == nil {
+				if decided, err = d.refusals.decided(ctx, deployment, record.AppendedAt); err != nil {
+					return nil, fmt.Errorf("restore %s: %w", deployment, err)
+				}
+			}
+			if !decided[event.ID] {
+				continue
+			}
 		}
 		configured, known := d.deployments.Revision(deployment, observation.ConfigRevision)
 		if !known {

@@ -361,6 +361,50 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestRefusedStaysOut: an observation that was refused because its configuration
+// revision was late is in no restored state either, unless it was decided after all.
+func TestRefusedStaysOut(t *testing.T) {
+	config := Config{CheckpointEvery: 100, RevisionWait: time.Millisecond}
+	for name, decisions := range map[string]int{"refused": 3, "decided when it was delivered again": 4} {
+		t.Run(name, func(t *testing.T) {
+			late := seen("chat", 1)
+			late.ConfigRevision = 2
+			run := func(restart bool) []string {
+				log := newTestLog(t)
+				log.add(t, spec(t, "chat", 1), seen("chat", 0), late, seen("chat", 2), seen("chat", 3))
+				records := log.records(t, events.TopicObservations)
+				d := newDecider(t, log, config)
+				handle(t, d, records[:1])
+				if err := deliver(t.Context(), d, records[1]); !errors.Is(err, events.ErrPermanent) {
+					t.Fatalf("error is %v, want a permanent one", err)
+				}
+				at := records[1].Origin
+				log.add(t, &model.DeadLetter{Topic: at.Topic, Partition: at.Partition, Position: at.Position, Key: at.Key, Service: "decider", Reason: "test"})
+				log.add(t, spec(t, "chat", 2))
+				if err := d.deployments.CatchUp(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if decisions == 4 {
+					handle(t, d, records[1:2])
+				}
+				handle(t, d, records[2:3])
+				if restart {
+					d = newDecider(t, log, config)
+				}
+				handle(t, d, records[3:])
+				return log.decisions(t)
+			}
+			got, want := run(true), run(false)
+			if len(want) != decisions {
+				t.Fatalf("%d decisions, want %d", len(want), decisions)
+			}
+			if strings.Join(got, "\n") != strings.Join(want, "\n") {
+				t.Errorf("decisions are\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+		})
+	}
+}
+
 func decisionRecord(t *testing.T) events.Record {
 	t.Helper()
 	log := newTestLog(t)
