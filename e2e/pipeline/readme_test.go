@@ -30,7 +30,7 @@ func TestReadme(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	// The services are stopped when the steps are done.
-	shell := exec.CommandContext(ctx, "bash", "-eu", "-c", block[1]+"\nkill %1\nwait %1")
+	shell := exec.CommandContext(ctx, "bash", "-eu", "-c", block[1]+"\nkill $!\nwait $!")
 	shell.Dir = dir
 	shell.Env = append(os.Environ(), "PATH="+bin+string(filepath.ListSeparator)+os.Getenv("PATH"), "TIDEMARK_LISTEN=", "TIDEMARK_LOG_LEVEL=warn")
 	if err := os.Symlink(filepath.Join(root, "docs"), filepath.Join(dir, "docs")); err != nil {
