@@ -78,10 +78,8 @@ func newestDecisions(ctx context.Context, log events.Log, topics events.Topics, 
 		if err != nil {
 			continue // What cannot be decoded is no decision.
 		}
-		if fact, err := event.Fact(); err == nil {
-			if decision, ok := fact.(*model.ScalingDecision); ok {
-				newest[decision.Deployment] = decision
-			}
+		if decision, err := events.As[*model.ScalingDecision](event); err == nil {
+			newest[decision.Deployment] = decision
 		}
 	}
 	return newest, nil

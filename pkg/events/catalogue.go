@@ -340,6 +340,21 @@ func SealData(fact any, data []byte, about About) (Event, error) {
 // model's rules. The error is permanent.
 func (e Event) Fact() (any, error) { return production.open(e) }
 
+// As is Fact for who handles one type, as in As[*model.Observation](event): an
+// event of another one is a permanent error.
+func As[T any](e Event) (T, error) {
+	var as T
+	fact, err := e.Fact()
+	if err != nil {
+		return as, err
+	}
+	as, ok := fact.(T)
+	if !ok {
+		return as, Permanent(fmt.Errorf("event %s is a %s, which is no %s", e.ID, e.Type, reflect.TypeFor[T]().Elem().Name()))
+	}
+	return as, nil
+}
+
 // TopicOf returns the topic of an event's type, without the prefix. The error
 // is permanent.
 func TopicOf(e Event) (string, error) {

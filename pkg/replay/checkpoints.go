@@ -78,13 +78,9 @@ func (r *run) restore(ctx context.Context, c checkpointAt) (*planner.State, erro
 	if err != nil {
 		return nil, err
 	}
-	fact, err := event.Fact()
+	checkpoint, err := events.As[*model.Checkpoint](event)
 	if err != nil {
 		return nil, err
-	}
-	checkpoint, ok := fact.(*model.Checkpoint)
-	if !ok {
-		return nil, fmt.Errorf("event %s is a %s, not a checkpoint", event.ID, event.Type)
 	}
 	return planner.UnmarshalState(checkpoint.State)
 }
@@ -101,11 +97,8 @@ func (r *run) readRefused(ctx context.Context) error {
 		if err != nil {
 			continue
 		}
-		fact, err := event.Fact()
-		if err != nil {
-			continue
-		}
-		if letter, ok := fact.(*model.DeadLetter); ok && letter.Service == "decider" && letter.Topic == observations {
+		letter, err := events.As[*model.DeadLetter](event)
+		if err == nil && letter.Service == "decider" && letter.Topic == observations {
 			r.refused[place{letter.Partition, letter.Position}] = true
 		}
 	}

@@ -66,13 +66,9 @@ func headerOf(event events.Event) (header, error) {
 	if h, ok := scanHeader(event.Data); ok {
 		return h, nil
 	}
-	fact, err := event.Fact()
+	decision, err := events.As[*model.ScalingDecision](event)
 	if err != nil {
 		return header{}, err
-	}
-	decision, ok := fact.(*model.ScalingDecision)
-	if !ok {
-		return header{}, fmt.Errorf("it is a %s, not a decision", event.Type)
 	}
 	return header{decision.Deployment, decision.ObservationID, decision.PlannerVersion, decision.PreviousDigest, decision.ObservedAt}, nil
 }

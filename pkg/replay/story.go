@@ -138,13 +138,9 @@ func names(name, id string) bool {
 
 func (t *telling) tell(found, after *told) error {
 	s := t.story
-	fact, err := found.event.Fact()
+	decision, err := events.As[*model.ScalingDecision](found.event)
 	if err != nil {
 		return fmt.Errorf("decision %s at position %d: %w", found.event.ID, found.record.Position, err)
-	}
-	decision, ok := fact.(*model.ScalingDecision)
-	if !ok {
-		return fmt.Errorf("event %s is a %s, not a decision", found.event.ID, found.event.Type)
 	}
 	s.DecisionID, s.Decision = found.event.ID, decision
 	s.Partition, s.Position, s.AppendedAt = found.record.Partition, found.record.Position, found.record.AppendedAt.UTC()
@@ -194,18 +190,15 @@ func (t *telling) observation(ctx context.Context) error {
 		if event.ID != s.Decision.ObservationID {
 			return nil
 		}
-		fact, err := event.Fact()
+		observation, err := events.As[*model.Observation](event)
 		if err != nil {
 			return nil //nolint:nilerr // An observation that cannot be decoded is none.
 		}
-		if observation, ok := fact.(*model.Observation); ok {
-			s.Observation = observation
-			if in := s.AppendedAt.Sub(record.AppendedAt).Seconds(); in >= 0 && !record.AppendedAt.IsZero() {
-				s.DecidedInS = &in
-			}
-			return errFound
+		s.Observation = observation
+		if in := s.AppendedAt.Sub(record.AppendedAt).Seconds(); in >= 0 && !record.AppendedAt.IsZero() {
+			s.DecidedInS = &in
 		}
-		return nil
+		return errFound
 	}
 	near := events.Range{From: events.Bound{Time: s.AppendedAt.Add(-lookBack)}, To: events.Bound{Time: s.AppendedAt.Add(skew)}}
 	for _, window := range []events.Range{near, {}} {
@@ -222,12 +215,8 @@ func (t *telling) observation(ctx context.Context) error {
 func (t *telling) configuration(ctx context.Context) error {
 	s := t.story
 	err := t.each(ctx, events.TopicDeployments, events.Range{}, func(_ events.Record, event events.Event) error {
-		fact, err := event.Fact()
-		if err != nil {
-			return nil //nolint:nilerr // As above.
-		}
 		// Of two that claim a revision the first one stands.
-		if configured, ok := fact.(*model.DeploymentConfigured); ok && configured.Revision == s.Decision.ConfigRevision {
+		if configured, err := events.As[*model.DeploymentConfigured](event); err == nil && configured.Revision == s.Decision.ConfigRevision {
 			s.Configured, s.ConfiguredAt = configured, event.Time
 			return errFound
 		}

@@ -180,13 +180,9 @@ func (a *Actuator) Handle(msg *message.Message) error {
 	if err != nil {
 		return err
 	}
-	fact, err := event.Fact()
+	decision, err := events.As[*model.ScalingDecision](event)
 	if err != nil {
 		return err
-	}
-	decision, ok := fact.(*model.ScalingDecision)
-	if !ok {
-		return events.Permanent(fmt.Errorf("event %s is a %s; the actuator handles decisions", event.ID, event.Type))
 	}
 	if !asks(decision) {
 		return nil

@@ -127,13 +127,5 @@ func checkpointOf(record events.Record) (*model.Checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	fact, err := event.Fact()
-	if err != nil {
-		return nil, err
-	}
-	checkpoint, ok := fact.(*model.Checkpoint)
-	if !ok {
-		return nil, fmt.Errorf("topic holds a %s where a checkpoint belongs", event.Type)
-	}
-	return checkpoint, nil
+	return events.As[*model.Checkpoint](event)
 }

@@ -230,7 +230,7 @@ func (d *Decider) restore(ctx context.Context, deployment string, origin events.
 		if err != nil {
 			continue
 		}
-		observation, err := asObservation(event)
+		observation, err := events.As[*model.Observation](event)
 		if err != nil || observation.Deployment != deployment || restored.standing(event.ID, observation.ObservedAt) != fresh {
 			continue
 		}
@@ -333,18 +333,6 @@ func observationOf(msg *message.Message) (events.Event, *model.Observation, erro
 	if err != nil {
 		return events.Event{}, nil, err
 	}
-	observation, err := asObservation(event)
+	observation, err := events.As[*model.Observation](event)
 	return event, observation, err
-}
-
-func asObservation(event events.Event) (*model.Observation, error) {
-	fact, err := event.Fact()
-	if err != nil {
-		return nil, err
-	}
-	observation, ok := fact.(*model.Observation)
-	if !ok {
-		return nil, events.Permanent(fmt.Errorf("event %s is a %s; the decider handles observations", event.ID, event.Type))
-	}
-	return observation, nil
 }

@@ -47,11 +47,8 @@ func (r *refusals) catchUp(ctx context.Context) error {
 		if err != nil {
 			continue
 		}
-		fact, err := event.Fact()
-		if err != nil {
-			continue
-		}
-		if letter, ok := fact.(*model.DeadLetter); ok && letter.Service == "decider" && letter.Topic == observations {
+		letter, err := events.As[*model.DeadLetter](event)
+		if err == nil && letter.Service == "decider" && letter.Topic == observations {
 			r.places[place{letter.Partition, letter.Position}] = struct{}{}
 		}
 	}

@@ -35,14 +35,12 @@ func (a answers) Find(ctx context.Context, id string) (web.Story, error) {
 		if err != nil || event.ID != id {
 			continue
 		}
-		fact, err := event.Fact()
+		decision, err := events.As[*model.ScalingDecision](event)
 		if err != nil {
 			return web.Story{}, err
 		}
-		if decision, ok := fact.(*model.ScalingDecision); ok {
-			story.Decision, at = web.Decision{ID: id, Decision: decision}, record.AppendedAt
-			break
-		}
+		story.Decision, at = web.Decision{ID: id, Decision: decision}, record.AppendedAt
+		break
 	}
 	if story.Decision.Decision == nil {
 		return web.Story{}, web.ErrNotFound

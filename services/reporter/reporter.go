@@ -164,13 +164,9 @@ func (r *Reporter) summarize(msg *message.Message) error {
 	if err != nil {
 		return err
 	}
-	fact, err := event.Fact()
+	decision, err := events.As[*model.ScalingDecision](event)
 	if err != nil {
 		return err
-	}
-	decision, ok := fact.(*model.ScalingDecision)
-	if !ok {
-		return events.Permanent(fmt.Errorf("event %s is a %s; summaries are of decisions", event.ID, event.Type))
 	}
 	return r.say(Summary(decision), summaryOf(event.ID, decision))
 }

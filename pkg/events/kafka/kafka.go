@@ -21,9 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -57,10 +55,10 @@ type Log struct {
 	producer   func() (*watermillkafka.Publisher, error)
 	produced   *watermillkafka.Publisher
 
-	mu          sync.Mutex
-	subscribers map[*subscriber]struct{}
-	topics      map[string]bool
-	closed      bool
+	members stream.Members
+
+	mu     sync.Mutex
+	topics map[string]bool
 }
 
 var _ events.Log = (*Log)(nil)
@@ -84,7 +82,7 @@ func Open(ctx context.Context, config Config, options Options) (*Log, error) {
 	}
 	l := &Log{
 		config: config, options: options.WithDefaults(), sarama: settings, client: client, admin: admin,
-		subscribers: map[*subscriber]struct{}{}, topics: map[string]bool{},
+		topics: map[string]bool{},
 	}
 	l.open, l.shut = context.WithCancel(context.Background())
 	// Who only reads needs no producer, and may not be allowed to have one.
@@ -304,36 +302,17 @@ func (l *Log) usable(ctx context.Context) error {
 
 // Subscriber returns a member of a consumer group.
 func (l *Log) Subscriber(group string) (message.Subscriber, error) {
-	if group == "" {
-		return nil, errors.New("subscribe: the consumer group has no name")
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return nil, fmt.Errorf("subscribe as %s: %w", group, stream.ErrClosed)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	s := &subscriber{log: l, group: group, open: ctx, shut: cancel}
-	l.subscribers[s] = struct{}{}
-	return s, nil
+	return l.members.Join(group, func(ctx context.Context, topic string, out chan *message.Message) {
+		l.deliver(ctx, topic, group, out)
+	})
 }
 
 // Close ends subscribers and readers, waits for publications on their way, and
 // then releases the connections.
 func (l *Log) Close() error {
-	l.mu.Lock()
-	if l.closed {
-		l.mu.Unlock()
+	if !l.members.Close() {
 		return nil
 	}
-	l.closed = true
-	subscribers := slices.Collect(maps.Keys(l.subscribers))
-	l.mu.Unlock()
-	var ending sync.WaitGroup
-	for _, s := range subscribers {
-		ending.Go(s.end)
-	}
-	ending.Wait()
 	l.shut()
 	l.publishing.Lock()
 	defer l.publishing.Unlock()

@@ -3,7 +3,6 @@ package kafka
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -22,62 +21,21 @@ const (
 	leaveTimeout = 5 * time.Second
 )
 
-// subscriber is a member of a consumer group.
+// deliver delivers the messages of the partitions that a group gives to this
+// member: one at a time for each partition, the next one after the last was
+// acknowledged. Each carries its origin in its context, which ends with the
+// acknowledgement, the subscription, or the member's claim on the partition.
 //
 // Watermill's own subscriber for Kafka is not used. The context of its messages
 // outlives the member's claim on the partition, a message that waits for its
 // acknowledgement holds up a rebalance, and one that is acknowledged while the
 // member leaves is not committed: see docs/adr.
-type subscriber struct {
-	log   *Log
-	group string
-	open  context.Context
-	shut  context.CancelFunc
-
-	mu            sync.Mutex
-	subscriptions sync.WaitGroup
-}
-
-// Subscribe delivers the messages of the partitions that the group gives to
-// this member: one at a time for each partition, the next one after the last
-// was acknowledged. Each carries its origin in its context, which ends with the
-// acknowledgement, the subscription, or the member's claim on the partition.
-func (s *subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.open.Err() != nil {
-		return nil, fmt.Errorf("subscribe to %s as %s: the subscriber is closed", topic, s.group)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(s.open, cancel)
+func (l *Log) deliver(ctx context.Context, topic, group string, out chan *message.Message) {
 	n := &subscription{
-		log: s.log, topic: topic, group: s.group, out: make(chan *message.Message), inHand: map[int32]*message.Message{},
-		logger: s.log.options.Logger.With("topic", topic, "group", s.group),
+		log: l, topic: topic, group: group, out: out, inHand: map[int32]*message.Message{},
+		logger: l.options.Logger.With("topic", topic, "group", group),
 	}
-	s.subscriptions.Go(func() {
-		defer cancel()
-		defer stop()
-		defer close(n.out)
-		n.run(ctx)
-	})
-	return n.out, nil
-}
-
-// Close ends the subscriptions. It waits a while for the acknowledgement of
-// messages in hand, and commits.
-func (s *subscriber) Close() error {
-	s.end()
-	s.log.mu.Lock()
-	defer s.log.mu.Unlock()
-	delete(s.log.subscribers, s)
-	return nil
-}
-
-func (s *subscriber) end() {
-	s.mu.Lock()
-	s.shut()
-	s.mu.Unlock()
-	s.subscriptions.Wait()
+	n.run(ctx)
 }
 
 // subscription delivers one topic to one member of a group. It is the group's

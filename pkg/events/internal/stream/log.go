@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"maps"
 	"math"
 	"sync"
 	"time"
@@ -77,17 +76,14 @@ type Log struct {
 	open     context.Context
 	shut     context.CancelFunc
 	watching sync.WaitGroup
-
-	mu          sync.Mutex
-	subscribers map[*subscriber]struct{}
-	closed      bool
+	members  Members
 }
 
 var _ events.Log = (*Log)(nil)
 
 // New returns a log over a store, which it owns from then on.
 func New(store Store, options Options) *Log {
-	l := &Log{store: store, options: options.WithDefaults(), tide: newTide(), subscribers: map[*subscriber]struct{}{}}
+	l := &Log{store: store, options: options.WithDefaults(), tide: newTide()}
 	l.open, l.shut = context.WithCancel(context.Background())
 	if shared, ok := store.(Shared); ok {
 		l.watching.Go(func() { l.tide.watch(l.open, shared, store, l.options.Logger) })
@@ -254,35 +250,16 @@ func record(topic string, entry Entry) events.Record {
 
 // Subscriber returns a subscriber of a consumer group.
 func (l *Log) Subscriber(group string) (message.Subscriber, error) {
-	if group == "" {
-		return nil, errors.New("subscribe: the consumer group has no name")
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return nil, fmt.Errorf("subscribe as %s: %w", group, ErrClosed)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	s := &subscriber{log: l, group: group, open: ctx, shut: cancel}
-	l.subscribers[s] = struct{}{}
-	return s, nil
+	return l.members.Join(group, func(ctx context.Context, topic string, out chan *message.Message) {
+		l.deliver(ctx, topic, group, out)
+	})
 }
 
 // Close ends subscribers and readers, and then releases the store.
 func (l *Log) Close() error {
-	l.mu.Lock()
-	if l.closed {
-		l.mu.Unlock()
+	if !l.members.Close() {
 		return nil
 	}
-	l.closed = true
-	subscribers := maps.Clone(l.subscribers)
-	l.mu.Unlock()
-	var ending sync.WaitGroup
-	for s := range subscribers {
-		ending.Go(s.end)
-	}
-	ending.Wait()
 	l.shut()
 	l.watching.Wait()
 	if err := l.store.Close(); err != nil {

@@ -3,10 +3,8 @@ package stream
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
-	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -25,56 +23,16 @@ const (
 	storePause = 100 * time.Millisecond
 )
 
-// subscriber is a member of a consumer group.
-type subscriber struct {
-	log   *Log
-	group string
-	open  context.Context
-	shut  context.CancelFunc
-
-	mu            sync.Mutex
-	subscriptions sync.WaitGroup
-}
-
-// Subscribe delivers a topic's messages, one at a time: the next one comes after
-// the last was acknowledged. Each carries its origin in its context, which ends
-// with the acknowledgement, the subscription, or the member's turn to deliver.
-func (s *subscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.open.Err() != nil {
-		return nil, fmt.Errorf("subscribe to %s as %s: the subscriber is closed", topic, s.group)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(s.open, cancel)
+// deliver delivers a topic's messages to a member of a group, one at a time: the
+// next one comes after the last was acknowledged. Each carries its origin in its
+// context, which ends with the acknowledgement, the subscription, or the member's
+// turn to deliver.
+func (l *Log) deliver(ctx context.Context, topic, group string, out chan *message.Message) {
 	n := &subscription{
-		store: s.log.store, tide: s.log.tide, options: s.log.options, topic: topic, group: s.group, out: make(chan *message.Message),
-		logger: s.log.options.Logger.With("topic", topic, "group", s.group),
+		store: l.store, tide: l.tide, options: l.options, topic: topic, group: group, out: out,
+		logger: l.options.Logger.With("topic", topic, "group", group),
 	}
-	s.subscriptions.Go(func() {
-		defer cancel()
-		defer stop()
-		defer close(n.out)
-		n.run(ctx)
-	})
-	return n.out, nil
-}
-
-// Close ends the subscriptions. It waits a while for the acknowledgement of
-// messages in hand, and commits.
-func (s *subscriber) Close() error {
-	s.end()
-	s.log.mu.Lock()
-	defer s.log.mu.Unlock()
-	delete(s.log.subscribers, s)
-	return nil
-}
-
-func (s *subscriber) end() {
-	s.mu.Lock()
-	s.shut()
-	s.mu.Unlock()
-	s.subscriptions.Wait()
+	n.run(ctx)
 }
 
 // subscription delivers one topic to one member of a group. All of it happens

@@ -101,11 +101,7 @@ func (s *Source) take(record events.Record) {
 	if err != nil {
 		return // It is in nobody's hands here: the actuator wrote it, or it is foreign.
 	}
-	fact, err := event.Fact()
-	if err != nil {
-		return
-	}
-	if applied, ok := fact.(*model.ScalingApplied); ok {
+	if applied, err := events.As[*model.ScalingApplied](event); err == nil {
 		s.mu.Lock()
 		s.pending = append(s.pending, applied)
 		s.mu.Unlock()
