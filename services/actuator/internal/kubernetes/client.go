@@ -11,7 +11,6 @@ package kubernetes
 
 import (
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -22,7 +21,6 @@ import (
 	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/scale"
 	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/klog/v2"
 )
 
 // FieldManager is the name under which the API server records what was written.
@@ -93,7 +91,6 @@ func connect(settings *rest.Config) (*client, error) {
 // lazily makes a client at the first call, and again after a call that failed.
 type lazily struct {
 	config Config
-	logger *slog.Logger
 
 	mu   sync.Mutex
 	made *client
@@ -105,8 +102,6 @@ func (l *lazily) client() (*client, error) {
 	if l.made != nil {
 		return l.made, nil
 	}
-	// The client's packages log by a logger of the whole process.
-	klog.SetSlogLogger(l.logger)
 	made, err := dial(l.config)
 	l.made = made
 	return made, err

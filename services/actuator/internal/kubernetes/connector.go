@@ -31,7 +31,8 @@ var (
 
 // New returns a connector. It speaks to nobody before it is asked something.
 func New(config Config, steps connector.Steps, logger *slog.Logger) *Connector {
-	return &Connector{api: lazily{config: config, logger: logger}, steps: steps, owners: newOwners()}
+	logs.to.Store(logger)
+	return &Connector{api: lazily{config: config}, steps: steps, owners: newOwners()}
 }
 
 // Name returns the connector's name in actuations.
