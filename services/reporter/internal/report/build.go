@@ -42,12 +42,12 @@ func (d *deployment) build(from, to time.Time) Deployment {
 		Name: d.name, Retired: d.latest != nil && d.retired > d.latest.Revision, Mode: model.Advisory, Planners: append([]string{}, d.planners...),
 		Modes: v.modes, Settings: v.revisions, Evidence: map[string][]Span{},
 		Engines: []Engine{}, EnginesUnlisted: len(d.unlisted),
-		Fleet:     v.fleet.series(fleetColumns...),
-		Traffic:   v.traffic.series(trafficColumns[:9]...),
-		Load:      v.load.series(loadColumns[:15]...),
-		Decided:   v.decisions.series(decisionColumns[:13]...),
-		Forecasts: v.forecasts.series(forecastColumns...),
-		Decisions: d.ledger.between(from, to), Actuations: v.actuations, ActuationsLeftOut: d.droppedActuations,
+		Fleet:      v.fleet.series(fleetColumns...),
+		Traffic:    v.traffic.series(trafficColumns[:9]...),
+		Load:       v.load.series(loadColumns[:15]...),
+		Decided:    v.decisions.series(decisionColumns[:13]...),
+		Forecasts:  v.forecasts.series(forecastColumns...),
+		Complaints: d.complaints.between(from, to), Decisions: d.ledger.between(from, to), Actuations: v.actuations, ActuationsLeftOut: d.droppedActuations,
 	}
 	if d.latest != nil {
 		out.Revision, out.Topology, out.Target = d.latest.Revision, d.latest.Spec.Topology, d.latest.Spec.Target

@@ -97,6 +97,8 @@ type deployment struct {
 	planners   []string
 	directions map[model.Role]direction
 
+	complaints complaints
+
 	actuations        []Actuation
 	actuationIDs      map[string]struct{}
 	droppedActuations int
@@ -136,7 +138,7 @@ func newDeployment(name string) *deployment {
 		load: newTrack(maxBuckets, loadColumns...), evidence: newTrack(maxBuckets, evidenceColumns...),
 		decisions: newTrack(maxBuckets, decisionColumns...), forecasts: newTrack(maxBuckets, forecastColumns...),
 		engines: map[string]*engine{}, unlisted: map[string]struct{}{}, ledger: newLedger(maxDecisions),
-		directions: map[model.Role]direction{}, actuationIDs: map[string]struct{}{},
+		directions: map[model.Role]direction{}, complaints: complaints{}, actuationIDs: map[string]struct{}{},
 	}
 }
 
@@ -190,20 +192,21 @@ func truth(b bool) float64 {
 
 func (d *deployment) observed(o *model.Observation) {
 	row := []float64{none, none, none, 0}
-	class := func(i int, status model.Evidence) {
+	class := func(i int, status model.Evidence, said string) {
 		row[i] = evidenceCodes[status]
+		d.complaints.hear(o.ObservedAt, evidenceColumns[i], status, said)
 		if status != model.Measured && status != model.Idle {
 			row[3] = 1
 		}
 	}
 	if o.Fleet != nil {
-		class(0, o.Fleet.Status)
+		class(0, o.Fleet.Status, o.Fleet.Error)
 	}
 	if o.Traffic != nil {
-		class(1, o.Traffic.Status)
+		class(1, o.Traffic.Status, o.Traffic.Error)
 	}
 	if o.Engines != nil {
-		class(2, o.Engines.Status)
+		class(2, o.Engines.Status, o.Engines.Error)
 	}
 	if !d.evidence.add(o.ObservedAt, row) {
 		return

@@ -38,6 +38,7 @@ func (b *Builder) Forget(history time.Duration) {
 			}
 		}
 		d.ledger.forget(before)
+		d.complaints.forget(before)
 		d.actuations = slices.DeleteFunc(d.actuations, func(a Actuation) bool {
 			old := a.AtMs < before.UnixMilli()
 			if old {

@@ -146,7 +146,7 @@ func TestPage(t *testing.T) {
 
 	t.Run("the table is searched", func(t *testing.T) {
 		page := open(t, "", browsertest.View{Width: 1440})
-		const status, rows = `document.querySelector(".decisions .status").textContent`, `[...document.querySelectorAll(".decisions:not(.actuations) tbody tr")]`
+		const status, rows = `document.querySelector(".decisions .status").textContent`, `[...document.querySelectorAll(".decisions tbody tr")]`
 		page.Type(`input[type="search"]`, "no fpm data stale")
 		page.Wait(status + `.includes(", of 14")`)
 		page.Wait(rows + `.length > 0 && ` + rows + `.every((r) => r.textContent.includes("no fpm data") && r.textContent.includes("stale"))`)

@@ -85,8 +85,11 @@ type Deployment struct {
 
 	// Evidence holds the worst class of each source over time; the values of
 	// its spans index Data.EvidenceClasses.
-	Evidence  map[string][]Span `json:"evidence"`
-	Decisions Decisions         `json:"decisions"`
+	Evidence map[string][]Span `json:"evidence"`
+	// Complaints are what sources said when they could not say what they were
+	// asked, those heard last first.
+	Complaints []Complaint `json:"complaints,omitempty"`
+	Decisions  Decisions   `json:"decisions"`
 
 	Actuations []Actuation `json:"actuations"`
 	// ActuationsLeftOut counts the oldest, which are not listed.

@@ -40,6 +40,7 @@ export interface Deployment {
   engines: Engine[];
   engines_unlisted?: number;
   evidence: Record<string, Span[]>;
+  complaints?: Complaint[];
   decisions: Decisions;
   actuations: Actuation[];
   actuations_left_out?: number;
@@ -70,6 +71,16 @@ export interface Series {
   start_ms: number;
   steps_ms: number[];
   values: Record<string, Values>;
+}
+
+/** Complaint is what a source said when it could not say what it was asked. */
+export interface Complaint {
+  source: string;
+  class: string;
+  error: string;
+  count: number;
+  first_ms: number;
+  last_ms: number;
 }
 
 export interface Span {

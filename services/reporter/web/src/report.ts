@@ -10,7 +10,7 @@ import { brief, duration, instant, number, range, words } from "./format";
 import { drawLanes, type LaneChart } from "./lanes";
 import { merge } from "./merge";
 import { drawCalibration, drawFacts, drawHeader, drawSwitcher, drawTiles, drawVerdict } from "./overview";
-import { describeSections, outcomeColour, type Section } from "./sections";
+import { describeSections, evidenceColour, outcomeColour, type Section } from "./sections";
 import { DecisionTable } from "./table";
 import { borrowTheme, isDark, setTheme, startTheme } from "./theme";
 
@@ -56,7 +56,7 @@ class Page {
         this.slot(d, (d) => [drawSwitcher(this.data.deployments, d, (other) => this.show(other)), drawHeader(d), drawVerdict(d), drawTiles(d), drawFacts(d)]),
         h("p", { class: "how" }, "All charts share one time axis in UTC: drag to zoom in, double click to zoom out. Where a pixel stands for several instants, lines keep the lowest and the highest. A broken line and shading mean that nothing is known; nothing missing is drawn as zero."),
         ...sections.map((s) => h("section", {}, h("h2", {}, s.title), ...s.figures.map(draw))),
-        this.slot(d, (d) => [drawScatters(d), drawActuations(d)]),
+        this.slot(d, (d) => [drawScatters(d), drawComplaints(this.data, d), drawActuations(d)]),
         this.table.element),
       this.slot(d, () => [h("footer", {}, `Generated ${instant(Date.parse(this.data.generated_at))} UTC by Tidemark. This page is a projection of the log${this.data.live ? ", and follows it." : "; it holds all of its data and makes no network request."}`)]),
     );
@@ -165,6 +165,22 @@ function drawScatters(d: Deployment): HTMLElement | null {
 /** shownActuations is how many changes are listed before the button that shows all. */
 const shownActuations = 12;
 
+/** drawComplaints lists what sources said when they could not say what they were asked. */
+function drawComplaints(data: Data, d: Deployment): HTMLElement | null {
+  if (!d.complaints?.length) return null;
+  return h("section", { class: "listing complaints" },
+    h("h2", {}, "What sources lacked"),
+    h("p", { class: "caption" }, "What a source said when it could not say what it was asked, the latest first. Texts that differ in figures alone are counted as one."),
+    h("div", { class: "table" }, h("table", {},
+      h("thead", {}, h("tr", {}, ...["Last, UTC", "Source", "What it said", "Times", "First, UTC"].map((t) => h("th", { scope: "col" }, t)))),
+      h("tbody", {}, ...d.complaints.map((c) => h("tr", {},
+        h("td", { class: "time" }, instant(c.last_ms)),
+        h("td", { "data-label": "Source" }, h("span", { class: "action" }, swatch({ colour: evidenceColour(data, c.class) }), c.source), h("small", {}, c.class)),
+        h("td", { "data-label": "What it said" }, c.error),
+        h("td", { "data-label": "Times" }, number(c.count)),
+        h("td", { class: "time", "data-label": "First" }, instant(c.first_ms))))))));
+}
+
 /** drawActuations lists the attempts to act, each with what became of it. */
 function drawActuations(d: Deployment): HTMLElement | null {
   if (d.actuations.length === 0) return null;
@@ -187,7 +203,7 @@ function drawActuations(d: Deployment): HTMLElement | null {
     all.remove();
   } }, `Show all ${number(attempts.length)}`);
   const older = d.actuations_left_out ?? 0;
-  return h("section", { class: "decisions actuations" },
+  return h("section", { class: "listing actuations" },
     h("h2", {}, "Actuations"),
     h("p", { class: "caption" }, "What was done about decisions, newest first.", older > 0 ? ` ${number(older)} older events are not listed.` : null),
     h("div", { class: "table" }, h("table", {},

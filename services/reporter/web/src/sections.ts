@@ -32,6 +32,10 @@ export function marksOf(d: Deployment): Mark[] {
 
 const evidenceColours: Colour[] = ["green", "sky", "orange", "purple", "red"];
 
+export function evidenceColour(data: Data, evidence: string): Colour {
+  return evidenceColours[data.evidence_classes.indexOf(evidence)] ?? "grey";
+}
+
 const actionColours: Record<string, Colour> = { hold: "faint", scale_up: "blue", scale_down: "orange", rebalance: "purple" };
 
 export function actionColour(action: string): Colour {

@@ -48,7 +48,7 @@ export class DecisionTable {
     const left = d.decisions.left_out;
     this.element = h(
       "section",
-      { class: "decisions" },
+      { class: "listing decisions" },
       h("h2", {}, "Decisions"),
       h("p", { class: "caption" }, "Newest first. A row opens to the whole chain from what was observed to the target; its time is a link to it.",
         left ? ` ${number(left)} decisions are not listed, because there are too many: first holds that repeat the one before, then the oldest. The figures above count them.` : null),
