@@ -4,15 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/user"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"tidemark.dev/pkg/events"
 	"tidemark.dev/pkg/model"
+	"tidemark.dev/pkg/model/lint"
+	"tidemark.dev/services/collector"
 )
 
 // controlSource is the source of the events that people cause.
@@ -135,13 +139,22 @@ func whoami() string {
 func newApply() *cobra.Command {
 	var files []string
 	var reason, by string
+	var strict bool
 	cmd := &cobra.Command{
 		Use: "apply -f FILE", Short: "Configure deployments from a file", Args: arguments(cobra.NoArgs),
 		Long: `Configure the deployments of a file, YAML or JSON. The file is checked whole: on
 any problem nothing is applied, and every problem is named with its line. A
-deployment that is like that already is left alone.`,
+deployment that is like that already is left alone.
+
+What a valid file will come to grief on is said and applied all the same, unless
+with --strict: sources that do not answer or have no such series, series and
+scale targets of other deployments, targets that cannot be reached. Sources are
+looked at from here, for no longer than --check-timeout.`,
 	}
 	flags := addLogFlags(cmd)
+	check := collector.CheckConfig{Timeout: 5 * time.Second}
+	collector.CheckFlags(cmd.Flags(), &check)
+	cmd.Flags().BoolVar(&strict, "strict", false, "apply nothing if anything is found")
 	cmd.Flags().StringSliceVarP(&files, "file", "f", nil, "configuration file; - is standard input")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the record")
 	cmd.Flags().StringVar(&by, "by", whoami(), "who, for the record")
@@ -162,6 +175,9 @@ deployment that is like that already is left alone.`,
 		if err != nil {
 			return err
 		}
+		if err := control.warn(cmd.Context(), check, specs, strict, cmd.ErrOrStderr()); err != nil {
+			return err
+		}
 		for _, spec := range specs {
 			after, before, changed, err := control.apply(cmd.Context(), spec, reason)
 			if err != nil {
@@ -172,6 +188,34 @@ deployment that is like that already is left alone.`,
 		return nil
 	}
 	return cmd
+}
+
+// warn says what specifications will come to grief on, among all that there are.
+// Strict makes it an error.
+func (c *control) warn(ctx context.Context, check collector.CheckConfig, specs []model.Deployment, strict bool, out io.Writer) error {
+	var mine, all []*model.Deployment
+	names := map[string]bool{}
+	for i := range specs {
+		mine, names[specs[i].Name] = append(mine, &specs[i]), true
+	}
+	all = slices.Clone(mine)
+	for _, other := range c.table.All() {
+		if !names[other.Deployment] {
+			all = append(all, &other.Spec)
+		}
+	}
+	found := 0
+	for _, finding := range collector.Check(ctx, check, mine, all) {
+		if finding.Severity == lint.Unchecked {
+			continue
+		}
+		found++
+		fmt.Fprintf(out, "tidemark: %s\n", finding)
+	}
+	if strict && found > 0 {
+		return fmt.Errorf("nothing is applied: --strict, and the file has %d findings", found)
+	}
+	return nil
 }
 
 func describeChange(after, before *model.DeploymentConfigured, changed bool) string {

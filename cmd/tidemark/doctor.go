@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -14,22 +16,41 @@ import (
 
 	"tidemark.dev/pkg/events"
 	"tidemark.dev/pkg/events/drivers"
+	"tidemark.dev/pkg/model"
+	"tidemark.dev/pkg/model/lint"
+	"tidemark.dev/services/collector"
 )
+
+// report is what the doctor found.
+type report struct {
+	Topics   []events.TopicState `json:"topics"`
+	Findings []lint.Finding      `json:"findings"`
+	// provisioned says that the log has topics that are made beforehand, and
+	// deployments how many were looked at.
+	provisioned bool
+	deployments int
+}
 
 func newDoctor() *cobra.Command {
 	var fix bool
 	var output string
 	var retention map[string]string
 	cmd := &cobra.Command{
-		Use: "doctor", Short: "Check that the log can be worked on, and make the topics that are missing", Args: arguments(cobra.NoArgs),
-		Long: `Check that the log can be reached and that its topics are what they should be.
-With --fix, topics that do not exist are made. One that exists is never changed:
-where it is not as it should be, that is said, and to be mended by its operator.
+		Use: "doctor", Short: "Check the log, its topics, and the deployments and their sources", Args: arguments(cobra.NoArgs),
+		Long: `Check that the log can be reached and that its topics are what they should be;
+then what the deployments in it will come to grief on, as tidemark apply does:
+sources that do not answer or have no such series, series and scale targets of
+other deployments, targets that cannot be reached.
+With --fix, topics that do not exist are made, and nothing but topics is looked
+at. One that exists is never changed: where it is not as it should be, that is
+said, and to be mended by its operator.
 On kafka://, the parameters partitions and replication of the URL say what
 topics are made with.`,
 	}
 	flags := addLogFlags(cmd)
-	cmd.Flags().BoolVar(&fix, "fix", false, "make topics that do not exist")
+	check := collector.CheckConfig{Timeout: 30 * time.Second}
+	collector.CheckFlags(cmd.Flags(), &check)
+	cmd.Flags().BoolVar(&fix, "fix", false, "make topics that do not exist, and look at nothing else")
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
 	cmd.Flags().StringToStringVar(&retention, "retention", nil, "how long a topic keeps its events, instead of the default: observations=720h,decisions=0 (0 is for ever)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -48,25 +69,76 @@ topics are made with.`,
 		if _, err := log.Ends(cmd.Context(), topics.Name(events.TopicDeployments)); err != nil {
 			return err
 		}
-		provisioner, ok := log.(events.Provisioner)
-		if !ok {
-			if output == "json" {
-				_, err = fmt.Fprintln(cmd.OutOrStdout(), "[]")
-			} else {
-				_, err = fmt.Fprintln(cmd.OutOrStdout(), "The log can be worked on; its topics come with their first event.")
+		found := report{Topics: []events.TopicState{}, Findings: []lint.Finding{}}
+		var unfit error
+		if provisioner, ok := log.(events.Provisioner); ok {
+			found.provisioned = true
+			if found.Topics, err = provisioner.Provision(cmd.Context(), topics, table, fix); err != nil {
+				return err
 			}
+			unfit = judge(found.Topics, "tidemark doctor --fix makes them")
+		}
+		if unfit == nil && !fix {
+			if err := found.examine(cmd.Context(), log, topics, check); err != nil {
+				return err
+			}
+		}
+		if err := found.print(cmd.OutOrStdout(), output); err != nil {
 			return err
 		}
-		states, err := provisioner.Provision(cmd.Context(), topics, table, fix)
-		if err != nil {
-			return err
-		}
-		if err := printStates(cmd.OutOrStdout(), states, output); err != nil {
-			return err
-		}
-		return judge(states, "tidemark doctor --fix makes them")
+		return cmp.Or(unfit, found.judge())
 	}
 	return cmd
+}
+
+// examine looks at the deployments.
+func (r *report) examine(ctx context.Context, log events.Log, topics events.Topics, check collector.CheckConfig) error {
+	table, err := deployments(ctx, log, topics)
+	if err != nil {
+		return err
+	}
+	var specs []*model.Deployment
+	for _, one := range table.All() {
+		specs = append(specs, &one.Spec)
+	}
+	r.deployments = len(specs)
+	r.Findings = append(r.Findings, collector.Check(ctx, check, specs, specs)...)
+	return nil
+}
+
+func (r *report) print(out io.Writer, output string) error {
+	if output == "json" {
+		encoder := json.NewEncoder(out)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(r)
+	}
+	if !r.provisioned {
+		fmt.Fprintln(out, "The log can be worked on; its topics come with their first event.")
+	}
+	printStates(out, r.Topics)
+	for _, finding := range r.Findings {
+		fmt.Fprintln(out, finding)
+	}
+	if r.deployments > 0 && len(r.Findings) == 0 {
+		fmt.Fprintf(out, "Deployments: %d, and nothing is found amiss.\n", r.deployments)
+	}
+	return nil
+}
+
+// judge returns an error if a deployment cannot be decided as it is. What is
+// only a warning is none.
+func (r *report) judge() error {
+	errs, of := 0, map[string]bool{}
+	for _, finding := range r.Findings {
+		if finding.Severity == lint.Error {
+			errs++
+			of[finding.Deployment] = true
+		}
+	}
+	if errs == 0 {
+		return nil
+	}
+	return fmt.Errorf("deployments cannot be decided as they are: %s (%d errors)", lint.Names(slices.Collect(maps.Keys(of))), errs)
 }
 
 // topicTable returns the table of the topics with other retentions.
@@ -86,12 +158,7 @@ func topicTable(retention map[string]string) ([]events.Topic, error) {
 	return table, nil
 }
 
-func printStates(out io.Writer, states []events.TopicState, output string) error {
-	if output == "json" {
-		encoder := json.NewEncoder(out)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(states)
-	}
+func printStates(out io.Writer, states []events.TopicState) {
 	for _, state := range states {
 		said := "is as it should be"
 		switch {
@@ -102,11 +169,8 @@ func printStates(out io.Writer, states []events.TopicState, output string) error
 		case len(state.Disagreements) > 0:
 			said = strings.Join(state.Disagreements, "; ")
 		}
-		if _, err := fmt.Fprintf(out, "%s: %s\n", state.Name, said); err != nil {
-			return err
-		}
+		fmt.Fprintf(out, "%s: %s\n", state.Name, said)
 	}
-	return nil
 }
 
 // judge returns an error if topics are missing or not what they should be, or

@@ -64,7 +64,7 @@ func deploymentsFile(t *testing.T, names []string, lines ...string) string {
 	text.WriteString("deployments:\n")
 	for _, name := range names {
 		fmt.Fprintf(&text, "  - name: %s\n    topology: aggregated\n    target: throughput\n", name)
-		text.WriteString("    roles: {aggregated: {min_replicas: 1, max_replicas: 8, engine: {max_num_seqs: 256}}}\n")
+		text.WriteString("    roles: {aggregated: {gpus_per_replica: 1, min_replicas: 1, max_replicas: 8, engine: {max_num_seqs: 256, max_kv_tokens: 200000}}}\n")
 		for _, line := range lines {
 			text.WriteString("    " + line + "\n")
 		}

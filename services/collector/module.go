@@ -55,10 +55,14 @@ func New(config Config, log events.Log, topics events.Topics, logger *slog.Logge
 func Flags(flags *pflag.FlagSet) func() fx.Option {
 	config := DefaultConfig()
 	flags.DurationVar(&config.QueryTimeout, "query-timeout", config.QueryTimeout, "how long the sources of one tick may take together")
-	flags.StringVar(&config.Kubernetes.URL, "kubernetes-url", "", "address of the Kubernetes API server at which the collector counts replicas; empty is that of the cluster in which the collector runs, with its service account")
-	flags.StringVar(&config.Kubernetes.TokenFile, "kubernetes-token-file", "", "file of the bearer token for --kubernetes-url")
-	flags.StringVar(&config.Kubernetes.CAFile, "kubernetes-ca-file", "", "file of the authority of --kubernetes-url; empty trusts the system's")
+	kubernetesFlags(flags, &config.Kubernetes)
 	return func() fx.Option { return Module(config) }
+}
+
+func kubernetesFlags(flags *pflag.FlagSet, access *fleets.Access) {
+	flags.StringVar(&access.URL, "kubernetes-url", "", "address of the Kubernetes API server at which the collector counts replicas; empty is that of the cluster in which the collector runs, with its service account")
+	flags.StringVar(&access.TokenFile, "kubernetes-token-file", "", "file of the bearer token for --kubernetes-url")
+	flags.StringVar(&access.CAFile, "kubernetes-ca-file", "", "file of the authority of --kubernetes-url; empty trusts the system's")
 }
 
 var _ service.Worker = (*Collector)(nil)

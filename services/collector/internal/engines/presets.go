@@ -38,7 +38,7 @@ func readVLLM(m metrics, role model.RoleSpec) reading {
 	prompt := m.histogram("vllm:request_prompt_tokens")
 	return reading{
 		running: m.value("vllm:num_requests_running"), waiting: m.value("vllm:num_requests_waiting"),
-		kvTokens:     times(usage, either(capacity, limit(role.Engine.MaxKVTokens))),
+		kvTokens: times(usage, either(capacity, limit(role.Engine.MaxKVTokens))), kvCapacity: capacity,
 		promptTokens: m.value("vllm:prompt_tokens_total"), iterations: m.histogram("vllm:iteration_tokens_total").count,
 		latencySumS: latency.sum, latencies: latency.count, promptSum: prompt.sum, prompts: prompt.count,
 	}
@@ -47,14 +47,15 @@ func readVLLM(m metrics, role model.RoleSpec) reading {
 // readSGLang reads SGLang's metrics. What a disaggregated engine has not taken
 // into its queue yet waits in queues of their own.
 func readSGLang(m metrics, role model.RoleSpec) reading {
-	usage := times(m.value("sglang:token_usage"), either(m.value("sglang:max_total_num_tokens"), limit(role.Engine.MaxKVTokens)))
+	capacity := m.value("sglang:max_total_num_tokens")
+	usage := times(m.value("sglang:token_usage"), either(capacity, limit(role.Engine.MaxKVTokens)))
 	latency := m.histogram("sglang:inter_token_latency_seconds")
 	if latency.count == nil {
 		latency = m.histogram("sglang:time_per_output_token_seconds")
 	}
 	r := reading{
 		running: m.value("sglang:num_running_reqs"), waiting: m.value("sglang:num_queue_reqs"),
-		kvTokens:     either(m.value("sglang:decode_sum_seq_lens"), either(m.value("sglang:num_used_tokens"), usage)),
+		kvTokens: either(m.value("sglang:decode_sum_seq_lens"), either(m.value("sglang:num_used_tokens"), usage)), kvCapacity: capacity,
 		promptTokens: either(m.where("sglang:realtime_tokens_total", "mode", "prefill_compute"), m.value("sglang:prompt_tokens_total")),
 		iterations:   m.value("sglang:cuda_graph_passes_total"), busyS: m.value("sglang:forward_execution_seconds_total"),
 		latencySumS: latency.sum, latencies: latency.count,

@@ -18,6 +18,7 @@ type reading struct {
 	prefilling, decoding *float64 // running requests, where they are told apart
 	prefillTokens        *float64 // of the last iteration
 	kvTokens             *float64 // in use
+	kvCapacity           *float64 // as the engine says
 	iterationS           *float64 // of the last iteration
 
 	// Since the engine began.

@@ -58,14 +58,19 @@ type memory struct {
 // New returns the source of a deployment. Engines that publish are listened to
 // until it is closed.
 func New(configured *model.Deployment, inlet *forwardpass.Inlet, logger *slog.Logger) *Source {
-	spec := configured.Source.Engines
-	s := &Source{
-		spec: spec, roles: configured.Roles, preset: presets[spec.Preset], lookup: net.DefaultResolver, logger: logger,
-		clients: clients{settings: &spec.HTTP}, memory: map[string]*memory{},
-		store: forwardpass.NewStore(time.Duration(spec.MaxAgeS * float64(time.Second))),
-	}
+	s := Look(configured, logger)
 	s.stop = s.listen(configured.Name, inlet)
 	return s
+}
+
+// Look returns the source of a deployment for a Check: nobody is listened to.
+func Look(configured *model.Deployment, logger *slog.Logger) *Source {
+	spec := configured.Source.Engines
+	return &Source{
+		spec: spec, roles: configured.Roles, preset: presets[spec.Preset], lookup: net.DefaultResolver, logger: logger,
+		clients: clients{settings: &spec.HTTP}, memory: map[string]*memory{},
+		store: forwardpass.NewStore(time.Duration(spec.MaxAgeS * float64(time.Second))), stop: func() {},
+	}
 }
 
 // Close closes the source's connections.

@@ -7,27 +7,54 @@ import (
 	"strconv"
 	"strings"
 
+	pm "github.com/prometheus/common/model"
+
 	"tidemark.dev/pkg/model"
 )
 
-// matchers returns the label matchers of a deployment, without braces. Values
-// are quoted as PromQL reads them: a value is never read as anything else.
-func matchers(spec *model.PrometheusSource, f family, withModel bool) string {
-	var all []string
+// matcher is what one label of a series must be.
+type matcher struct {
+	label, value string
+	// fold compares without regard to case.
+	fold bool
+}
+
+func (m matcher) String() string {
+	if m.fold {
+		return m.label + "=~" + quote("(?i:"+regexp.QuoteMeta(m.value)+")")
+	}
+	return m.label + "=" + quote(m.value)
+}
+
+func (m matcher) matches(labels pm.Metric) bool {
+	value := string(labels[pm.LabelName(m.label)])
+	return value == m.value || m.fold && strings.EqualFold(value, m.value)
+}
+
+// matchersOf returns the label matchers of a deployment.
+func matchersOf(spec *model.PrometheusSource, f family, withModel bool) []matcher {
+	var all []matcher
 	if withModel && f.modelLabel != "" && spec.Model != "" {
-		if f.foldModel {
-			all = append(all, f.modelLabel+"=~"+quote("(?i:"+regexp.QuoteMeta(spec.Model)+")"))
-		} else {
-			all = append(all, f.modelLabel+"="+quote(spec.Model))
-		}
+		all = append(all, matcher{f.modelLabel, spec.Model, f.foldModel})
 	}
 	if f.namespaceLabel != "" && spec.Namespace != "" {
-		all = append(all, f.namespaceLabel+"="+quote(spec.Namespace))
+		all = append(all, matcher{label: f.namespaceLabel, value: spec.Namespace})
 	}
 	for _, label := range slices.Sorted(maps.Keys(spec.Labels)) {
-		all = append(all, label+"="+quote(spec.Labels[label]))
+		all = append(all, matcher{label: label, value: spec.Labels[label]})
 	}
-	return strings.Join(all, ",")
+	return all
+}
+
+// matchers returns the label matchers of a deployment as PromQL, without braces.
+// Values are quoted as PromQL reads them: a value is never read as anything else.
+func matchers(spec *model.PrometheusSource, f family, withModel bool) string {
+	all := matchersOf(spec, f, withModel)
+	texts := make([]string, len(all))
+	for i, m := range all {
+		texts[i] = m.String()
+	}
+	return strings.Join(texts, ",")
 }
 
 // quote quotes a string by the rules of PromQL, which are those of Go.
