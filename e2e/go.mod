@@ -80,6 +80,7 @@ replace (
 	tidemark.dev/cmd/tidemark => ../cmd/tidemark
 	tidemark.dev/pkg/events => ../pkg/events
 	tidemark.dev/pkg/model => ../pkg/model
+	tidemark.dev/pkg/replay => ../pkg/replay
 	tidemark.dev/pkg/service => ../pkg/service
 	tidemark.dev/services/actuator => ../services/actuator
 	tidemark.dev/services/collector => ../services/collector

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"tidemark.dev/pkg/model"
 	"tidemark.dev/pkg/replay"
+	"tidemark.dev/services/reporter"
 )
 
 // differenceError is a replay that found something wrong.
@@ -20,7 +22,7 @@ type differenceError struct{ error }
 
 func newReplay() *cobra.Command {
 	var names []string
-	var config, output string
+	var config, output, html string
 	cmd := &cobra.Command{
 		Use: "replay", Short: "Decide recorded observations again and compare: with what was decided, or under another configuration",
 		Args: arguments(cobra.NoArgs),
@@ -31,7 +33,8 @@ field by field, and the exit code is 3. What the log lacks for deciding again is
 said, never taken for a difference.
 
 With --config, the same observations are decided under the deployments of that
-file too, and both series stand side by side. What the recorded fleet did not
+file too, and both series stand side by side: as a table, and with --html as a
+page that shows every target that differs. What the recorded fleet did not
 follow, the comparison says.
 
 --from and --to bound the decisions. The log may be an archive, a file of
@@ -41,10 +44,14 @@ tidemark tail all -o json: --log archive://day.jsonl`,
 	bounds := addBoundFlags(cmd)
 	cmd.Flags().StringSliceVar(&names, "deployment", nil, "only these deployments")
 	cmd.Flags().StringVar(&config, "config", "", "configuration file of candidates: what would they have decided?")
+	cmd.Flags().StringVar(&html, "html", "", "write the comparison with the candidates as an HTML report to this file")
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if output != "table" && output != "json" {
 			return usageError{fmt.Errorf("output is %q, want table or json", output)}
+		}
+		if html != "" && config == "" {
+			return usageError{errors.New("--html shows what candidates would have decided; name their file with --config")}
 		}
 		options := replay.Options{Deployments: names}
 		var err error
@@ -66,6 +73,10 @@ tidemark tail all -o json: --log archive://day.jsonl`,
 			return err
 		}
 		defer log.Close()
+		whatIf := reporter.NewWhatIf(options.Candidates)
+		if html != "" {
+			options.Visit = whatIf.Visit
+		}
 		screen := newScreen(cmd.OutOrStdout(), cmd.ErrOrStderr(), false)
 		options.Progress = screen.reading("replaying")
 		result, err := replay.Verify(cmd.Context(), log, topics, options)
@@ -75,6 +86,15 @@ tidemark tail all -o json: --log archive://day.jsonl`,
 		}
 		if err := printReplay(cmd.OutOrStdout(), result, config, output); err != nil {
 			return err
+		}
+		if html != "" && result.Compared() {
+			page, err := whatIf.Page(result, reporter.ReportOptions{Title: "What if: " + filepath.Base(config), GeneratedAt: time.Now()})
+			if err != nil {
+				return err
+			}
+			if err := reporter.SaveReport(html, page); err != nil {
+				return err
+			}
 		}
 		return verdictOf(result)
 	}
@@ -206,42 +226,12 @@ func printComparison(out io.Writer, name, config string, c *replay.Comparison) e
 	fmt.Fprintf(out, "\n%s: what was decided, and what %s would have decided on the same %s over %.1f h\n\n", name, config, plural(c.Decisions, "observation"), c.Recorded.Hours)
 	table := tabwriter.NewWriter(out, 0, 0, 3, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(table, "\tDECIDED\tCANDIDATE\tCHANGE\t")
-	row := func(name, format string, was, would float64) {
-		change := fmt.Sprintf(strings.Replace(format, "%", "%+", 1), would-was)
+	for _, f := range c.Figures() {
+		change := fmt.Sprintf("%+.*f", f.Decimals, f.Candidate-f.Decided)
 		if strings.Trim(change, "+-0.") == "" {
 			change = "="
 		}
-		fmt.Fprintf(table, "%s\t"+format+"\t"+format+"\t%s\t\n", name, was, would, change)
-	}
-	r, k := &c.Recorded, &c.Candidate
-	for _, action := range []model.Action{model.Hold, model.ScaleUp, model.ScaleDown, model.Rebalance} {
-		row(strings.ReplaceAll(string(action), "_", " "), "%.0f", float64(r.Actions[action]), float64(k.Actions[action]))
-	}
-	row("holds without evidence", "%.0f", float64(r.Unsupported), float64(k.Unsupported))
-	row("changes of target", "%.0f", float64(r.TargetChanges), float64(k.TargetChanges))
-	row(fmt.Sprintf("flaps within %.0f min", replay.FlapWindow.Minutes()), "%.0f", float64(r.Flaps), float64(k.Flaps))
-	for _, role := range model.AllRoles {
-		for _, one := range []struct {
-			name        string
-			was, wouldB model.PerRole[float64]
-		}{{"replica-hours", r.ReplicaHours, k.ReplicaHours}, {"hours at min_replicas", r.AtMin, k.AtMin}, {"hours at max_replicas", r.AtMax, k.AtMax}} {
-			was, known := one.was.Get(role)
-			would, has := one.wouldB.Get(role)
-			if known || has {
-				row(string(role)+" "+one.name, "%.2f", was, would)
-			}
-		}
-		if was, known := r.Peak.Get(role); known {
-			would, _ := k.Peak.Get(role)
-			row(string(role)+" peak", "%.0f", float64(was), float64(would))
-		}
-	}
-	if r.GPUHours != nil && k.GPUHours != nil {
-		row("GPU-hours", "%.2f", *r.GPUHours, *k.GPUHours)
-		row("hours at the GPU budget", "%.2f", r.AtBudget, k.AtBudget)
-	}
-	if r.Followed != nil && k.Followed != nil {
-		row("fleet was where wanted, %", "%.1f", 100**r.Followed, 100**k.Followed)
+		fmt.Fprintf(table, "%s\t%.*f\t%.*f\t%s\t\n", f.Name, f.Decimals, f.Decided, f.Decimals, f.Candidate, change)
 	}
 	if err := table.Flush(); err != nil {
 		return err

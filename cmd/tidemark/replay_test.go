@@ -159,6 +159,12 @@ func TestReplayWhatIf(t *testing.T) {
 			t.Errorf("output lacks %q:\n%s", want, other)
 		}
 	}
+	page := filepath.Join(t.TempDir(), "whatif.html")
+	succeed(t, "replay", "--config", spec("ttft_ms: 200"), "--html", page, "--log", url)
+	if html, err := os.ReadFile(page); err != nil || !strings.Contains(string(html), "What if: candidate.yaml") || !strings.Contains(string(html), "fleet was where wanted") {
+		t.Errorf("the page of %d bytes does not hold the comparison (%v)", len(html), err)
+	}
+	tidemark(t, "", "replay", "--html", page, "--log", url).wantLine(t, exitUsage, "--html shows what candidates would have decided")
 	tidemark(t, "", "replay", "--config", filepath.Join(t.TempDir(), "none.yaml"), "--log", url).wantLine(t, exitError, "none.yaml: no such file")
 	if _, err := os.Stat("tidemark.db"); err == nil {
 		t.Error("a log was made in the working directory")

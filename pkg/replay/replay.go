@@ -155,6 +155,11 @@ type DeploymentResult struct {
 // Clean says whether nothing is wrong with any decision that could be checked.
 func (r *Result) Clean() bool { return len(r.Findings) == 0 }
 
+// Compared says whether any decision was held against that of a candidate.
+func (r *Result) Compared() bool {
+	return slices.ContainsFunc(r.Deployments, func(d DeploymentResult) bool { return d.Comparison != nil })
+}
+
 // Totals sums the deployments up.
 func (r *Result) Totals() DeploymentResult {
 	var sum DeploymentResult

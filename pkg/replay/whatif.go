@@ -2,6 +2,7 @@ package replay
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"tidemark.dev/pkg/model"
@@ -57,6 +58,56 @@ type Series struct {
 	// what they wanted, Parted the instant of the first after which it was not.
 	Followed *float64   `json:"followed,omitempty"`
 	Parted   *time.Time `json:"parted,omitempty"`
+}
+
+// Figure is one line of a comparison, for people.
+type Figure struct {
+	// Name says what it counts, its unit included.
+	Name string `json:"name"`
+	// Decimals are the digits behind the point that it is worth.
+	Decimals  int     `json:"decimals"`
+	Decided   float64 `json:"decided"`
+	Candidate float64 `json:"candidate"`
+}
+
+// Figures lists what is known of both series, in the order in which it is read.
+func (c *Comparison) Figures() []Figure {
+	r, k := &c.Recorded, &c.Candidate
+	var figures []Figure
+	add := func(name string, decimals int, decided, candidate float64) {
+		figures = append(figures, Figure{name, decimals, decided, candidate})
+	}
+	for _, action := range []model.Action{model.Hold, model.ScaleUp, model.ScaleDown, model.Rebalance} {
+		add(strings.ReplaceAll(string(action), "_", " "), 0, float64(r.Actions[action]), float64(k.Actions[action]))
+	}
+	add("holds without evidence", 0, float64(r.Unsupported), float64(k.Unsupported))
+	add("changes of target", 0, float64(r.TargetChanges), float64(k.TargetChanges))
+	add(fmt.Sprintf("flaps within %.0f min", FlapWindow.Minutes()), 0, float64(r.Flaps), float64(k.Flaps))
+	for _, role := range model.AllRoles {
+		for _, hours := range []struct {
+			name               string
+			decided, candidate model.PerRole[float64]
+		}{{"replica-hours", r.ReplicaHours, k.ReplicaHours}, {"hours at min_replicas", r.AtMin, k.AtMin}, {"hours at max_replicas", r.AtMax, k.AtMax}} {
+			decided, known := hours.decided.Get(role)
+			candidate, has := hours.candidate.Get(role)
+			if known || has {
+				add(string(role)+" "+hours.name, 2, decided, candidate)
+			}
+		}
+		decided, known := r.Peak.Get(role)
+		candidate, has := k.Peak.Get(role)
+		if known || has {
+			add(string(role)+" peak", 0, float64(decided), float64(candidate))
+		}
+	}
+	if r.GPUHours != nil && k.GPUHours != nil {
+		add("GPU-hours", 2, *r.GPUHours, *k.GPUHours)
+		add("hours at the GPU budget", 2, r.AtBudget, k.AtBudget)
+	}
+	if r.Followed != nil && k.Followed != nil {
+		add("fleet was where wanted, %", 1, 100**r.Followed, 100**k.Followed)
+	}
+	return figures
 }
 
 // FlapWindow is the time within which the opposite of a change is a flap. Load

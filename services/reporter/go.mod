@@ -14,6 +14,7 @@ require (
 	golang.org/x/sync v0.25.0
 	tidemark.dev/pkg/events v0.0.0
 	tidemark.dev/pkg/model v0.0.0
+	tidemark.dev/pkg/replay v0.0.0
 	tidemark.dev/pkg/service v0.0.0
 )
 
@@ -64,10 +65,12 @@ require (
 	go.uber.org/multierr v1.10.0 // indirect
 	go.uber.org/zap v1.26.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.6 // indirect
-	golang.org/x/crypto v0.57.0 // indirect
-	golang.org/x/net v0.59.0 // indirect
+	golang.org/x/crypto v0.58.0 // indirect
+	golang.org/x/net v0.61.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
-	golang.org/x/text v0.42.0 // indirect
+	golang.org/x/text v0.43.0 // indirect
+	golang.org/x/tools v0.52.0 // indirect
+	gonum.org/v1/gonum v0.17.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 	modernc.org/libc v1.80.1 // indirect
 	modernc.org/mathutil v1.7.1 // indirect
@@ -78,5 +81,6 @@ require (
 replace (
 	tidemark.dev/pkg/events => ../../pkg/events
 	tidemark.dev/pkg/model => ../../pkg/model
+	tidemark.dev/pkg/replay => ../../pkg/replay
 	tidemark.dev/pkg/service => ../../pkg/service
 )

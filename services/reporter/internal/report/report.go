@@ -94,6 +94,9 @@ type Deployment struct {
 	Actuations []Actuation `json:"actuations"`
 	// ActuationsLeftOut counts the oldest, which are not listed.
 	ActuationsLeftOut int `json:"actuations_left_out,omitzero"`
+
+	// WhatIf holds a candidate beside it; only a page of a what-if has it.
+	WhatIf *WhatIf `json:"what_if,omitempty"`
 }
 
 // ModeChange is the first decision under a mode and epoch.

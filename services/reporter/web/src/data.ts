@@ -44,8 +44,30 @@ export interface Deployment {
   decisions: Decisions;
   actuations: Actuation[];
   actuations_left_out?: number;
+  /** A candidate beside it; only a page of a what-if has it. */
+  what_if?: WhatIf;
   /** The listed decisions, once they were taken apart. */
   rows?: Row[];
+}
+
+/** WhatIf is a candidate configuration beside what was decided on the same observations. */
+export interface WhatIf {
+  figures: { name: string; decimals: number; decided: number; candidate: number }[];
+  notes: string[];
+  decisions: number;
+  different: number;
+  first_different_ms?: number;
+  /** The first decision of the candidate that the fleet did not follow. */
+  parted_ms?: number;
+  followed?: number;
+  findings?: number;
+  settings: Setting[];
+  decided?: Series;
+  forecasts?: Series;
+  spans: Partial<Record<"decided" | "candidate" | "differ" | "decided_apart" | "candidate_apart", Span[]>>;
+  /** The decisions where targets differ: as they were and as they would be. */
+  was: Decisions;
+  would: Decisions;
 }
 
 export interface Engine {
@@ -221,18 +243,20 @@ export interface Row {
 
 /** rowsOf returns the listed decisions of a deployment, the oldest first. */
 export function rowsOf(deployment: Deployment): Row[] {
-  if (deployment.rows) return deployment.rows;
-  const d = deployment.decisions;
-  if (!d.ids || !d.steps_ms) return (deployment.rows = []);
+  return (deployment.rows ??= takeApart(deployment.decisions));
+}
+
+export function takeApart(d: Decisions): Row[] {
+  if (!d.ids || !d.steps_ms) return [];
   const at = instants(d.start_ms, d.steps_ms);
-  return (deployment.rows = d.ids.map((id, i) => ({
+  return d.ids.map((id, i) => ({
     id,
     at: at[i]!,
     shape: d.shapes![d.shape![i]!]!,
     plan: d.plans![d.plan![i]!]!,
     ttft: d.ttft_est_ms![i] ?? null,
     itl: d.itl_est_ms![i] ?? null,
-  })));
+  }));
 }
 
 /** Stretch is a time from one instant to another, in milliseconds. */

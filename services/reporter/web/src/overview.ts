@@ -179,6 +179,6 @@ export function drawSwitcher(deployments: Deployment[], chosen: Deployment, choo
   if (deployments.length < 2) return null;
   return h("nav", { class: "switcher", "aria-label": "Deployments" }, ...deployments.map((d) =>
     h("button", { type: "button", "aria-pressed": String(d === chosen), click: () => choose(d) },
-      h("b", {}, brief(d.name, 60)), h("span", {}, `${d.mode} \u00b7 ${answers[d.score.answer][0].toLowerCase()} \u00b7 TTFT ${kept(d.summary.ttft_mean)}`))));
+      h("b", {}, brief(d.name, 60)), h("span", {}, d.what_if ? `${number(d.what_if.different)} of ${number(d.what_if.decisions)} targets differ` : `${d.mode} \u00b7 ${answers[d.score.answer][0].toLowerCase()} \u00b7 TTFT ${kept(d.summary.ttft_mean)}`))));
 }
 

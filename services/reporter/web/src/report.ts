@@ -4,6 +4,7 @@ import "uplot/dist/uPlot.min.css";
 import "./report.css";
 import { TimeAxis } from "./axis";
 import { drawLines, swatch, type Drawn, type LineChart } from "./chart";
+import { describeComparison, DifferenceTable, drawComparison } from "./compare";
 import { rowsOf, type Actuation, type Data, type Deployment } from "./data";
 import { h } from "./dom";
 import { brief, duration, instant, number, range, words } from "./format";
@@ -20,7 +21,7 @@ type Figure = Drawn<LineChart> | Drawn<LaneChart>;
 class Page {
   private shown = "";
   private axis: TimeAxis | undefined;
-  private table: DecisionTable | undefined;
+  private table: DecisionTable | DifferenceTable | undefined;
   private figures = new Map<string, Figure>();
   private sections = "";
   private slots: [HTMLElement, (d: Deployment) => (HTMLElement | null)[]][] = [];
@@ -38,9 +39,9 @@ class Page {
     this.slots = [];
     this.figures = new Map();
     if (!again || !this.axis) this.axis = new TimeAxis(`tidemark/${this.data.deployments.indexOf(d)}`, d.from_ms, d.to_ms);
-    if (!again || !this.table) this.table = new DecisionTable(d);
+    if (!again || !this.table) this.table = d.what_if ? new DifferenceTable(d, d.what_if) : new DecisionTable(d);
     const axis = this.axis;
-    const sections = describeSections(this.data, d);
+    const sections = describe(this.data, d);
     this.sections = titles(sections);
     const fresh: Figure[] = [];
     const draw = (f: LineChart | LaneChart): HTMLElement => {
@@ -53,10 +54,10 @@ class Page {
     this.root.replaceChildren(
       this.bar(d, axis),
       h("main", {},
-        this.slot(d, (d) => [drawSwitcher(this.data.deployments, d, (other) => this.show(other)), drawHeader(d), drawVerdict(d), drawTiles(d), drawFacts(d)]),
-        h("p", { class: "how" }, "All charts share one time axis in UTC: drag to zoom in, double click to zoom out. Where a pixel stands for several instants, lines keep the lowest and the highest. A broken line and shading mean that nothing is known; nothing missing is drawn as zero."),
+        this.slot(d, (d) => [drawSwitcher(this.data.deployments, d, (other) => this.show(other)), ...drawTop(d)]),
+        h("p", { class: "how" }, "All charts share one time axis in UTC: drag to zoom in, double click to zoom out. Where a pixel stands for several instants, lines keep the lowest and the highest. A broken line " + (d.what_if ? "means" : "and shading mean") + " that nothing is known; nothing missing is drawn as zero."),
         ...sections.map((s) => h("section", {}, h("h2", {}, s.title), ...s.figures.map(draw))),
-        this.slot(d, (d) => [drawScatters(d), drawComplaints(this.data, d), drawActuations(d)]),
+        d.what_if ? null : this.slot(d, (d) => [drawScatters(d), drawComplaints(this.data, d), drawActuations(d)]),
         this.table.element),
       this.slot(d, () => [h("footer", {}, `Generated ${instant(Date.parse(this.data.generated_at))} UTC by Tidemark. This page is a projection of the log${this.data.live ? ", and follows it." : "; it holds all of its data and makes no network request."}`)]),
     );
@@ -78,7 +79,7 @@ class Page {
     this.data = data;
     const d = data.deployments.find((one) => one.name === this.shown) ?? data.deployments[0];
     if (!d) return;
-    const sections = describeSections(data, d);
+    const sections = describe(data, d);
     if (d.name !== this.shown || titles(sections) !== this.sections) return this.show(d);
     for (const [place, draw] of this.slots) {
       if (!place.matches(":focus-within")) place.replaceChildren(...draw(d).filter((e) => e !== null));
@@ -131,7 +132,7 @@ class Page {
       return; // An address that is not well formed names no decision.
     }
     if (!id || this.table?.reveal(id)) return;
-    const other = this.data.deployments.find((d) => rowsOf(d).some((r) => r.id === id));
+    const other = this.data.deployments.find((d) => d.what_if?.was.ids?.includes(id) || rowsOf(d).some((r) => r.id === id));
     if (!other) return;
     this.show(other);
     this.table?.reveal(id);
@@ -153,6 +154,11 @@ class Page {
     return h("div", { class: "bar" }, h("span", { class: "mark" }, "tidemark"), h("b", {}, d.name), shown, this.state, h("span", { class: "spring" }), reset, theme);
   }
 }
+
+const describe = (data: Data, d: Deployment): Section[] => (d.what_if ? describeComparison(data, d, d.what_if) : describeSections(data, d));
+
+/** drawTop is what stands above the charts. */
+const drawTop = (d: Deployment): (HTMLElement | null)[] => (d.what_if ? drawComparison(d, d.what_if) : [drawHeader(d), drawVerdict(d), drawTiles(d), drawFacts(d)]);
 
 const titles = (sections: Section[]) => JSON.stringify(sections.map((s) => [s.title, s.figures.map((f) => f.title)]));
 

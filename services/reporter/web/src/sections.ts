@@ -7,7 +7,7 @@ import type { Bar, Lane, LaneChart } from "./lanes";
 import type { Colour } from "./theme";
 
 /** limit is a line that follows a setting through the revisions. */
-function limit(d: Deployment, label: string, of: (s: Setting) => number | undefined, look: Partial<Line> = {}): Line[] {
+export function limit(d: Deployment, label: string, of: (s: Setting) => number | undefined, look: Partial<Line> = {}): Line[] {
   const at: number[] = [];
   const values: (number | null)[] = [];
   for (const [i, s] of d.settings.entries()) {
@@ -21,7 +21,7 @@ function limit(d: Deployment, label: string, of: (s: Setting) => number | undefi
   return [{ label, at, values, colour: "red", dash: [5, 4], width: 1.25, stepped: true, limit: true, ...look }];
 }
 
-function missing(data: Data, spans: Span[] | undefined): Stretch[] {
+export function missing(data: Data, spans: Span[] | undefined): Stretch[] {
   const idle = data.evidence_classes.indexOf("idle");
   return (spans ?? []).filter((s) => s.value > idle).map((s) => ({ from: s.from_ms, to: s.to_ms }));
 }

@@ -93,7 +93,7 @@ export class DecisionTable {
     let text = this.texts.get(row.shape);
     if (text === undefined) {
       const s = row.shape;
-      const json = JSON.stringify([s.action, s.mode, s.reasons, s.chain, s.warnings, s.evidence, this.d.roles.map((r) => this.move(row, r))]);
+      const json = JSON.stringify([s.action, s.mode, s.reasons, s.chain, s.warnings, s.evidence, this.d.roles.map((r) => move(row, r))]);
       text = (json + " " + words(json)).toLowerCase();
       this.texts.set(row.shape, text);
     }
@@ -149,20 +149,12 @@ export class DecisionTable {
     this.pager.hidden = pages === 1;
   }
 
-  private move(row: Row, role: Role): string {
-    const { current, target, delta } = row.shape;
-    const from = current?.[role];
-    const to = target?.[role];
-    const by = delta?.[role];
-    return `${from ?? "?"} \u2192 ${to ?? "?"}${by ? ` (${signed(by)})` : ""}`;
-  }
-
   private line(entry: Entry): HTMLElement[] {
     const newest = entry.rows[0]!;
     const oldest = entry.rows.at(-1)!;
     const s = newest.shape;
     const isOpen = this.open === newest.id;
-    const detail = isOpen ? h("tr", { class: "detail" }, h("td", { colspan: "7" }, this.detail(entry))) : null;
+    const detail = isOpen ? h("tr", { class: "detail" }, h("td", { colspan: "7" }, explain(this.d, newest))) : null;
     const toggle = () => {
       this.open = isOpen ? "" : newest.id;
       this.draw();
@@ -178,7 +170,7 @@ export class DecisionTable {
         h("a", { href: "#" + encodeURIComponent(newest.id) }, instant(newest.at)),
         entry.rows.length > 1 ? h("small", {}, `since ${clock(oldest.at)}, ${number(entry.rows.length)} alike`) : null),
       h("td", { "data-label": "Action" }, h("span", { class: "action" }, swatch({ colour: actionColour(s.action) }), words(s.action)), s.mode === "active" ? h("small", {}, "active") : null),
-      h("td", { "data-label": "Current \u2192 target", class: "move" }, ...this.d.roles.map((role) => h("span", {}, this.d.roles.length > 1 ? h("i", {}, role) : "", this.move(newest, role)))),
+      h("td", { "data-label": "Current \u2192 target", class: "move" }, ...this.d.roles.map((role) => h("span", {}, this.d.roles.length > 1 ? h("i", {}, role) : "", move(newest, role)))),
       h("td", { "data-label": "Load" }, brief(words(s.reasons.load)), ...(s.warnings ?? []).map((w) => h("small", { class: "warn" }, brief(words(w)))), ...lacking(entry.rows).map((text) => h("small", { class: "warn" }, text))),
       h("td", { "data-label": "Throughput" }, brief((due.length ? due : throughput).map(words).join(", "))),
       h("td", { "data-label": "Est. TTFT", class: "number" }, newest.ttft === null ? "n/a" : `${number(newest.ttft)} ms`),
@@ -186,42 +178,51 @@ export class DecisionTable {
     );
     return detail ? [line, detail] : [line];
   }
+}
 
-  private detail(entry: Entry): HTMLElement {
-    const row = entry.rows[0]!;
-    const { shape: s, plan } = row;
-    const pairs: [string, string][] = [];
-    const pair = (name: string, value: string | undefined) => {
-      if (value) pairs.push([name, value]);
-    };
-    const per = <T>(values: PerRole<T> | undefined, write: (v: T) => string) =>
-      this.d.roles.flatMap((r) => (values?.[r] === undefined ? [] : [`${r} ${write(values[r] as T)}`])).join(", ");
-    pair("Current (ready)", per(s.current, String));
-    pair("Set", per(s.desired, String));
-    pair("Target", per(s.target, String));
-    pair("Floors", per(s.floors, String));
-    pair("GPUs", s.gpus && `${s.gpus.current} set, ${s.gpus.target} recommended; budget ${s.gpus.min < 0 ? "no minimum" : `from ${s.gpus.min}`}, ${s.gpus.max < 0 ? "no maximum" : `to ${s.gpus.max}`}`);
-    pair("Estimates", [row.ttft !== null && `TTFT ${exact(row.ttft)} ms`, row.itl !== null && `ITL ${exact(row.itl)} ms`].filter(Boolean).join(", "));
-    pair("Forecast", plan.forecast && `${number(plan.forecast.rps)} requests/s, ISL ${number(plan.forecast.isl)}, OSL ${number(plan.forecast.osl)} tokens${plan.forecast.kv_hit_rate === undefined ? "" : `, KV hit rate ${percent(plan.forecast.kv_hit_rate)}`} (${plan.forecast.predictor})`);
-    pair("Capacity of one engine", plan.capacity && (["prefill", "decode", "aggregated"] as const).flatMap((r) => {
-      const v = plan.capacity?.[`${r}_rps`];
-      return v === undefined ? [] : [`${r} ${number(v)} requests/s`];
-    }).join(", "));
-    pair("Reasons by role", per(s.reasons.roles, (r) => [r.load && `load ${words(r.load)}`, r.throughput && `throughput ${words(r.throughput)}`].filter(Boolean).join(", ")));
-    pair("Evidence", Object.entries(s.evidence).map(([source, c]) => `${source} ${c}`).join(", "));
-    pair("Warnings", (s.warnings ?? []).map(words).join(", "));
-    pair("Made under", `${s.mode}, epoch ${s.epoch}, configuration revision ${s.revision}, planner ${s.planner}`);
-    const acts = this.d.actuations.filter((a) => a.decision_id === row.id);
-    pair("Acted on", acts.map((a) => `${a.outcome}${a.reason ? ` (${words(a.reason)})` : ""}${a.settle_s === undefined ? "" : ` after ${duration(a.settle_s)}`}${a.detail ? `: ${a.detail}` : ""}`).join("; "));
-    pair("Decision", row.id);
-    return h(
-      "div",
-      { class: "chain" },
-      h("h4", {}, "Chain"),
-      s.chain?.length
-        ? h("ol", {}, ...s.chain.map((c) => h("li", {}, h("b", {}, c.stage), ` ${c.role} `, h("span", { class: "number" }, `${c.from} \u2192 ${c.to}`), " ", h("i", {}, words(c.reason)))))
-        : h("p", {}, "No stage changed a number."),
-      h("dl", {}, ...pairs.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
-    );
-  }
+/** move writes what a decision does to a role. */
+export function move(row: Row, role: Role): string {
+  const { current, target, delta } = row.shape;
+  const from = current?.[role];
+  const to = target?.[role];
+  const by = delta?.[role];
+  return `${from ?? "?"} \u2192 ${to ?? "?"}${by ? ` (${signed(by)})` : ""}`;
+}
+
+/** explain is all that is known of a decision: its chain, and what it rests on. */
+export function explain(d: Deployment, row: Row): HTMLElement {
+  const { shape: s, plan } = row;
+  const pairs: [string, string][] = [];
+  const pair = (name: string, value: string | undefined) => {
+    if (value) pairs.push([name, value]);
+  };
+  const per = <T>(values: PerRole<T> | undefined, write: (v: T) => string) =>
+    d.roles.flatMap((r) => (values?.[r] === undefined ? [] : [`${r} ${write(values[r] as T)}`])).join(", ");
+  pair("Current (ready)", per(s.current, String));
+  pair("Set", per(s.desired, String));
+  pair("Target", per(s.target, String));
+  pair("Floors", per(s.floors, String));
+  pair("GPUs", s.gpus && `${s.gpus.current} set, ${s.gpus.target} recommended; budget ${s.gpus.min < 0 ? "no minimum" : `from ${s.gpus.min}`}, ${s.gpus.max < 0 ? "no maximum" : `to ${s.gpus.max}`}`);
+  pair("Estimates", [row.ttft !== null && `TTFT ${exact(row.ttft)} ms`, row.itl !== null && `ITL ${exact(row.itl)} ms`].filter(Boolean).join(", "));
+  pair("Forecast", plan.forecast && `${number(plan.forecast.rps)} requests/s, ISL ${number(plan.forecast.isl)}, OSL ${number(plan.forecast.osl)} tokens${plan.forecast.kv_hit_rate === undefined ? "" : `, KV hit rate ${percent(plan.forecast.kv_hit_rate)}`} (${plan.forecast.predictor})`);
+  pair("Capacity of one engine", plan.capacity && (["prefill", "decode", "aggregated"] as const).flatMap((r) => {
+    const v = plan.capacity?.[`${r}_rps`];
+    return v === undefined ? [] : [`${r} ${number(v)} requests/s`];
+  }).join(", "));
+  pair("Reasons by role", per(s.reasons.roles, (r) => [r.load && `load ${words(r.load)}`, r.throughput && `throughput ${words(r.throughput)}`].filter(Boolean).join(", ")));
+  pair("Evidence", Object.entries(s.evidence).map(([source, c]) => `${source} ${c}`).join(", "));
+  pair("Warnings", (s.warnings ?? []).map(words).join(", "));
+  pair("Made under", `${s.mode}, epoch ${s.epoch}, configuration revision ${s.revision}, planner ${s.planner}`);
+  const acts = d.actuations.filter((a) => a.decision_id === row.id);
+  pair("Acted on", acts.map((a) => `${a.outcome}${a.reason ? ` (${words(a.reason)})` : ""}${a.settle_s === undefined ? "" : ` after ${duration(a.settle_s)}`}${a.detail ? `: ${a.detail}` : ""}`).join("; "));
+  pair("Decision", row.id);
+  return h(
+    "div",
+    { class: "chain" },
+    h("h4", {}, "Chain"),
+    s.chain?.length
+      ? h("ol", {}, ...s.chain.map((c) => h("li", {}, h("b", {}, c.stage), ` ${c.role} `, h("span", { class: "number" }, `${c.from} \u2192 ${c.to}`), " ", h("i", {}, words(c.reason)))))
+      : h("p", {}, "No stage changed a number."),
+    h("dl", {}, ...pairs.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
+  );
 }
