@@ -114,10 +114,6 @@ func prepare() error {
 	}
 	shared.admin = admin
 	documents := `apiVersion: v1
-kind: Namespace
-metadata: {name: tidemark}
----
-apiVersion: v1
 kind: Node
 metadata: {name: node-0}
 status: {capacity: {cpu: "1000", memory: 1Ti, pods: "5000"}, allocatable: {cpu: "1000", memory: 1Ti, pods: "5000"}}
@@ -135,7 +131,7 @@ metadata: {name: modelservers}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: modelservers}
 subjects: [{kind: ServiceAccount, name: tidemark-actuator, namespace: tidemark}]
 `
-	for _, file := range []string{"testdata/crds.yaml", "../../deploy/kubernetes/rbac.yaml"} {
+	for _, file := range []string{"../../deploy/kubernetes/namespace.yaml", "testdata/crds.yaml", "../../deploy/kubernetes/rbac.yaml"} {
 		content, err := os.ReadFile(file)
 		if err != nil {
 			return err
