@@ -5,14 +5,25 @@ package actuator
 import (
 	"maps"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
+	authorization "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/dynamic"
 	"sigs.k8s.io/yaml"
+
+	"tidemark.dev/pkg/events"
+	"tidemark.dev/pkg/events/drivers"
+	"tidemark.dev/pkg/model"
 )
 
 // TestKubernetesTakesTheManifests has the API server look at every object of
@@ -67,12 +78,219 @@ func TestKubernetesTakesTheManifests(t *testing.T) {
 			}
 		}
 	}
-	for kind, want := range map[string]int{"Deployment": 4, "ServiceAccount": 4, "PodDisruptionBudget": 4, "NetworkPolicy": 5, "ClusterRole": 1} {
+	for kind, want := range map[string]int{"Deployment": 4, "ServiceAccount": 4, "PodDisruptionBudget": 4, "NetworkPolicy": 5, "ClusterRole": 2} {
 		if kinds[kind] != want {
 			t.Errorf("%d of kind %s, want %d", kinds[kind], kind, want)
 		}
 	}
-	if want := []string{"tidemark-actuator"}; !slices.Equal(withToken, want) {
+	if want := []string{"tidemark-collector", "tidemark-actuator"}; !slices.Equal(withToken, want) {
 		t.Errorf("pods of %q get a token, want those of %q alone", withToken, want)
+	}
+}
+
+// TestKubernetesRolesAllowExactly has the API server list all that each identity
+// may do in a namespace with fleets, and in one without.
+func TestKubernetesRolesAllowExactly(t *testing.T) {
+	k := newKube(t)
+	// prepare lets the actuator scale these for the tests, everywhere.
+	modelServers := []string{"get example.com/modelservers", "get example.com/modelservers/scale", "update example.com/modelservers/scale"}
+	for account, want := range map[string]struct{ bound, unbound []string }{
+		"tidemark-collector": {bound: []string{
+			"get apps/deployments/scale",
+			"get apps/statefulsets/scale",
+			"get leaderworkerset.x-k8s.io/leaderworkersets",
+			"get leaderworkerset.x-k8s.io/leaderworkersets/scale",
+			"get nvidia.com/dynamographdeployments",
+			"get nvidia.com/dynamographdeploymentscalingadapters",
+			"get nvidia.com/dynamographdeploymentscalingadapters/scale",
+			"list /pods",
+		}},
+		"tidemark-decider":  {},
+		"tidemark-reporter": {},
+		"tidemark-actuator": {unbound: modelServers, bound: slices.Concat([]string{
+			"get apps/deployments",
+			"get apps/deployments/scale",
+			"get apps/statefulsets",
+			"get apps/statefulsets/scale",
+			"get leaderworkerset.x-k8s.io/leaderworkersets",
+			"get leaderworkerset.x-k8s.io/leaderworkersets/scale",
+			"get nvidia.com/dynamographdeployments",
+			"get nvidia.com/dynamographdeploymentscalingadapters",
+			"get nvidia.com/dynamographdeploymentscalingadapters/scale",
+			"list /events",
+			"list /pods",
+			"list autoscaling/horizontalpodautoscalers",
+			"list keda.sh/scaledobjects",
+			"patch nvidia.com/dynamographdeployments",
+			"update apps/deployments/scale",
+			"update apps/statefulsets/scale",
+			"update leaderworkerset.x-k8s.io/leaderworkersets/scale",
+			"update nvidia.com/dynamographdeploymentscalingadapters/scale",
+		}, modelServers)},
+	} {
+		slices.Sort(want.bound)
+		if got := k.allowed(account, k.namespace); !slices.Equal(got, want.bound) {
+			t.Errorf("%s may, where it is bound,\n%q, want\n%q", account, got, want.bound)
+		}
+		if got := k.allowed(account, "default"); !slices.Equal(got, want.unbound) {
+			t.Errorf("%s may, where it is not bound,\n%q, want\n%q", account, got, want.unbound)
+		}
+	}
+}
+
+// allowed returns what an account may do in a namespace, as the API server says.
+// That anyone may ask about themselves is left out.
+func (k *kube) allowed(account, namespace string) []string {
+	k.T.Helper()
+	api, err := dynamic.NewForConfig(k.cluster.Config(k.token(account)))
+	if err != nil {
+		k.Fatal(err)
+	}
+	question, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&authorization.SelfSubjectRulesReview{
+		TypeMeta: metav1.TypeMeta{APIVersion: "authorization.k8s.io/v1", Kind: "SelfSubjectRulesReview"},
+		Spec:     authorization.SelfSubjectRulesReviewSpec{Namespace: namespace},
+	})
+	if err != nil {
+		k.Fatal(err)
+	}
+	answer, err := api.Resource(resource("authorization.k8s.io", "v1", "selfsubjectrulesreviews")).
+		Create(k.T.Context(), &unstructured.Unstructured{Object: question}, metav1.CreateOptions{})
+	if err != nil {
+		k.Fatal(err)
+	}
+	var review authorization.SelfSubjectRulesReview
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(answer.Object, &review); err != nil {
+		k.Fatal(err)
+	}
+	if review.Status.Incomplete {
+		k.Fatalf("the API server does not know all that %s may: %s", account, review.Status.EvaluationError)
+	}
+	var allowed []string
+	for _, rule := range review.Status.ResourceRules {
+		for _, group := range rule.APIGroups {
+			for _, resource := range rule.Resources {
+				if strings.HasPrefix(resource, "selfsubject") {
+					continue
+				}
+				for _, verb := range rule.Verbs {
+					allowed = append(allowed, verb+" "+group+"/"+resource)
+				}
+			}
+		}
+	}
+	slices.Sort(allowed)
+	return slices.Compact(allowed)
+}
+
+// TestKubernetesCollectorCounts runs the collector's own program under its own
+// account: it counts fleets of each kind where it is bound, says that it may not
+// where it is not, and asks for nothing but to read.
+func TestKubernetesCollectorCounts(t *testing.T) {
+	k := newKube(t)
+	dir := t.TempDir()
+	program := filepath.Join(dir, "collector")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "tidemark.dev/services/collector/cmd/collector").CombinedOutput(); err != nil {
+		t.Fatalf("build the collector: %v\n%s", err, out)
+	}
+	url := "sqlite://" + filepath.Join(dir, "tidemark.db")
+	log, err := drivers.OpenURL(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	fleets := map[string]model.PerRole[model.KubernetesTarget]{}
+	for kind, target := range map[string]model.KubernetesTarget{
+		"deployment": appsTarget("Deployment", ""),
+		"set":        appsTarget("StatefulSet", ""),
+		"group":      {APIVersion: "leaderworkerset.x-k8s.io/v1", Kind: "LeaderWorkerSet"},
+		"adapter":    {APIVersion: "nvidia.com/v1alpha1", Kind: "DynamoGraphDeploymentScalingAdapter"},
+		"graph":      {APIVersion: "nvidia.com/v1alpha1", Kind: model.KindDynamoGraphDeployment, Service: "Worker"},
+	} {
+		prefill, decode := target, target
+		prefill.Name, decode.Name = kind+"-prefill", kind+"-decode"
+		k.workload(prefill, 1, 0)
+		k.workload(decode, 3, 0)
+		fleets[kind] = both(prefill, decode)
+	}
+	fleets["elsewhere"] = fleets["deployment"]
+	for name, roles := range fleets {
+		spec := activeSpec(name)
+		spec.Advisory, spec.Actuator = true, nil
+		spec.Load.IntervalS = 1
+		spec.Source = &model.Source{Fleet: &model.FleetSource{Kubernetes: &model.KubernetesFleet{Namespace: k.namespace, Roles: roles}}}
+		if name == "elsewhere" {
+			spec.Source.Fleet.Kubernetes.Namespace = "default"
+		}
+		publish(t, log, events.Topics{Prefix: "tidemark."}, &model.DeploymentConfigured{Deployment: name, Revision: 1, Spec: spec, ChangedBy: "test", Reason: "test"}, time.Now())
+	}
+	token := filepath.Join(dir, "token")
+	if err := os.WriteFile(token, []byte(k.token("tidemark-collector")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	collector := exec.CommandContext(t.Context(), program, "--log", url, "--listen", "",
+		"--kubernetes-url", k.cluster.Admin().Host, "--kubernetes-token-file", token, "--kubernetes-ca-file", k.cluster.CAFile())
+	collector.Stdout, collector.Stderr = &said, &said
+	if err := collector.Start(); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]*model.FleetObservation{}
+	wanted := func() bool {
+		clear(seen)
+		for record, err := range log.Read(t.Context(), "tidemark.observations", events.Range{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			event, err := record.Event()
+			if err != nil {
+				t.Fatal(err)
+			}
+			fact, err := event.Fact()
+			if err != nil {
+				t.Fatal(err)
+			}
+			observation, ok := fact.(*model.Observation)
+			if !ok {
+				t.Fatalf("among the observations is %#v", fact)
+			}
+			seen[observation.Deployment] = observation.Fleet
+		}
+		for name := range fleets {
+			fleet := seen[name]
+			if fleet == nil {
+				return false
+			}
+			prefill, _ := fleet.Roles.Get(model.Prefill)
+			decode, _ := fleet.Roles.Get(model.Decode)
+			counted := fleet.Status == model.Measured && prefill == model.RoleReplicas{Ready: 1, Desired: 1} && decode == model.RoleReplicas{Ready: 3, Desired: 3}
+			forbidden := fleet.Status == model.Failed && strings.Contains(fleet.Error, "403 Forbidden")
+			if name == "elsewhere" && !forbidden || name != "elsewhere" && !counted {
+				return false
+			}
+		}
+		return true
+	}
+	deadline := time.Now().Add(time.Minute)
+	for !wanted() && time.Now().Before(deadline) {
+		time.Sleep(50 * time.Millisecond)
+	}
+	_ = collector.Process.Signal(syscall.SIGTERM)
+	if err := collector.Wait(); err != nil {
+		t.Errorf("the collector ended with %v; it says\n%s", err, said.String())
+	}
+	if !wanted() {
+		for name, fleet := range seen {
+			t.Errorf("of %s it saw %+v", name, fleet)
+		}
+		t.Errorf("the collector says\n%s", said.String())
+	}
+	requests, err := k.cluster.Requests()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range requests {
+		if r.Object.Namespace == k.namespace && strings.HasSuffix(r.User.Username, ":tidemark-collector") {
+			t.Errorf("the collector asked to %s %s", r.Verb, r.URI)
+		}
 	}
 }

@@ -94,7 +94,7 @@ func newKube(t *testing.T) *kube {
 	}
 	k.namespace = strings.TrimPrefix(k.namespace, "testkubernetes")
 	k.create(resource("", "v1", "namespaces"), "", `{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": %q}}`, k.namespace)
-	for _, object := range manifests(t, "../../deploy/kubernetes/fleet-namespace/rolebinding.yaml") {
+	for _, object := range manifests(t, "../../deploy/kubernetes/fleet-namespace/rolebindings.yaml") {
 		k.put(object, k.namespace)
 	}
 	t.Cleanup(func() {

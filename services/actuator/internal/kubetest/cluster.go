@@ -174,6 +174,9 @@ func (c *Cluster) Config(token string) *rest.Config {
 // Admin returns how the API server is reached by somebody who may do anything.
 func (c *Cluster) Admin() *rest.Config { return c.Config(c.adminToken) }
 
+// CAFile returns the file of the authority of the API server's certificate.
+func (c *Cluster) CAFile() string { return c.path("certs/apiserver.crt") }
+
 // Kubeconfig writes a file by which the API server is reached with a token.
 func (c *Cluster) Kubeconfig(name, token string) (string, error) {
 	file := c.path(name + ".kubeconfig")
