@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -23,6 +24,7 @@ type differenceError struct{ error }
 func newReplay() *cobra.Command {
 	var names []string
 	var config, output, html string
+	var tolerance float64
 	cmd := &cobra.Command{
 		Use: "replay", Short: "Decide recorded observations again and compare: with what was decided, or under another configuration",
 		Args: arguments(cobra.NoArgs),
@@ -37,6 +39,10 @@ file too, and both series stand side by side: as a table, and with --html as a
 page that shows every target that differs. What the recorded fleet did not
 follow, the comparison says.
 
+Arithmetic rounds otherwise on another processor architecture than the decider's:
+--tolerance 0.001 takes decisions for alike whose figures differ by no more than
+that share, and nothing else.
+
 --from and --to bound the decisions. The log may be an archive, a file of
 tidemark tail all -o json: --log archive://day.jsonl`,
 	}
@@ -45,6 +51,7 @@ tidemark tail all -o json: --log archive://day.jsonl`,
 	cmd.Flags().StringSliceVar(&names, "deployment", nil, "only these deployments")
 	cmd.Flags().StringVar(&config, "config", "", "configuration file of candidates: what would they have decided?")
 	cmd.Flags().StringVar(&html, "html", "", "write the comparison with the candidates as an HTML report to this file")
+	cmd.Flags().Float64Var(&tolerance, "tolerance", 0, "share by which figures may differ; 0 compares bytes")
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if output != "table" && output != "json" {
@@ -53,7 +60,10 @@ tidemark tail all -o json: --log archive://day.jsonl`,
 		if html != "" && config == "" {
 			return usageError{errors.New("--html shows what candidates would have decided; name their file with --config")}
 		}
-		options := replay.Options{Deployments: names}
+		if !(tolerance >= 0 && tolerance <= replay.MaxTolerance) {
+			return usageError{fmt.Errorf("tolerance is %v, want 0 to %v", tolerance, replay.MaxTolerance)}
+		}
+		options := replay.Options{Deployments: names, Tolerance: tolerance}
 		var err error
 		if options.From, options.To, err = bounds.bounds(); err != nil {
 			return err
@@ -110,7 +120,7 @@ func verdictOf(result *replay.Result) error {
 		return differenceError{fmt.Errorf("%s among %s", plural(n, "finding"), plural(sum.Decisions, "decision"))}
 	case sum.Decisions == 0 && sum.Undecided == 0:
 		return errors.New("there is no decision in the range; tidemark tail shows what the log holds")
-	case sum.Same == 0 && sum.Decisions > 0:
+	case sum.Same == 0 && sum.Alike == 0 && sum.Decisions > 0:
 		return errors.New("no decision could be decided again; what the log lacks stands above")
 	}
 	return nil
@@ -156,6 +166,9 @@ func printReplay(out io.Writer, result *replay.Result, config, output string) er
 				fmt.Fprintf(out, "%s: %s %s\n", d.Deployment, plural(note.n, "observation"), note.text)
 			}
 		}
+		if d.Alike > 0 {
+			fmt.Fprintf(out, "%s: %s alike: their figures differ within the tolerance, and nothing else\n", d.Deployment, plural(d.Alike, "decision"))
+		}
 		if d.Repeated > 0 {
 			fmt.Fprintf(out, "%s: %s appended again with the same bytes, as redelivery may do\n", d.Deployment, plural(d.Repeated, "decision"))
 		}
@@ -174,6 +187,10 @@ func printReplay(out io.Writer, result *replay.Result, config, output string) er
 	_, err := fmt.Fprintf(out, "\n%s replayed in %.2f s (%.0f a second)\n", plural(result.Observations, "observation"), result.TookS, float64(result.Observations)/result.TookS)
 	return err
 }
+
+// architectures is more than what figures of two processor architectures were seen
+// to differ by, 5e-6: rounding, which the search for a forecast's parameters enlarges.
+const architectures = 0.001
 
 // shownFindings bounds what a terminal is told; JSON holds more.
 const shownFindings = 20
@@ -205,6 +222,9 @@ func printFindings(out io.Writer, result *replay.Result) {
 			path = "(whole)"
 		}
 		fmt.Fprintf(out, "  %s\n    recorded  %s\n    now       %s\n", path, orNone(field.Recorded), orNone(field.Now))
+	}
+	if first.Within(architectures) {
+		fmt.Fprintf(out, "\nFigures this close are those of another processor architecture (this is %s): --tolerance %v takes them for alike.\n", runtime.GOARCH, architectures)
 	}
 }
 

@@ -77,6 +77,7 @@ func TestReplay(t *testing.T) {
 			}
 		}
 	}
+	tidemark(t, "", "replay", "--tolerance", "0.5", "--log", url).wantLine(t, exitUsage, "tolerance is 0.5, want 0 to 0.01")
 	tidemark(t, "", "replay", "--deployment", "other", "--log", url).wantLine(t, exitError, "there is no decision in the range")
 	tidemark(t, "", "replay", "--log", "archive://"+kept+".gone").wantLine(t, exitError, "open archive: open "+kept+".gone: no such file")
 }

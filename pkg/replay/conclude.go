@@ -96,6 +96,8 @@ func (d *deployment) count() {
 		switch c.verdict {
 		case same:
 			d.result.Same++
+		case alike:
+			d.result.Alike++
 		case unverified:
 			d.result.Unverified++
 		case relinked:
@@ -119,8 +121,7 @@ func (d *deployment) count() {
 func (r *run) showFirst(ctx context.Context) error {
 	first := r.first
 	d := first.deployment
-	i, _ := slices.BinarySearchFunc(d.recorded, first.at, func(c recorded, at int64) int { return compare(c.at, at) })
-	was, err := r.fetch(ctx, d.name, d.recorded[i].place())
+	was, err := r.fetch(ctx, d.name, d.recordedAt(first.at).place())
 	if err != nil {
 		return err
 	}

@@ -274,8 +274,16 @@ func (r *run) decide(ctx context.Context, d *deployment, where place, id string,
 // decided reports whether the log has a decision on the observation of an instant.
 // One that was refused has none, unless it was handled once more.
 func (d *deployment) decided(at int64) bool {
-	_, found := slices.BinarySearchFunc(d.recorded, at, func(c recorded, at int64) int { return compare(c.at, at) })
-	return found
+	return d.recordedAt(at) != nil
+}
+
+// recordedAt returns the recorded decision on the observation of an instant, or nil.
+func (d *deployment) recordedAt(at int64) *recorded {
+	i, found := slices.BinarySearchFunc(d.recorded, at, func(c recorded, at int64) int { return compare(c.at, at) })
+	if !found {
+		return nil
+	}
+	return &d.recorded[i]
 }
 
 // meet returns the recorded decision on the observation of an instant; nil if
@@ -341,15 +349,12 @@ func (r *run) compare(d *deployment, was *recorded, now *model.ScalingDecision) 
 		return nil
 	}
 	was.verdict = differing
+	differs := otherwise{deployment: d, at: was.at, data: data}
 	if r.first == nil || was.at < r.first.at {
-		r.first = &firstDifference{deployment: d, at: was.at, data: data}
+		r.first = &differs
+	}
+	if r.options.Tolerance > 0 && len(r.otherwise) < maxOtherwise {
+		r.otherwise[was.place()] = differs
 	}
 	return nil
-}
-
-// firstDifference is the decision of now that differs first.
-type firstDifference struct {
-	deployment *deployment
-	at         int64
-	data       []byte
 }

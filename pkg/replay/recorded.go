@@ -49,6 +49,8 @@ type verdict uint8
 const (
 	unverified verdict = iota
 	same
+	// alike: it differs in figures, by no more than the tolerance.
+	alike
 	differing
 	// relinked: nothing but its link was altered.
 	relinked

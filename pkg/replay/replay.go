@@ -37,6 +37,10 @@ type Options struct {
 	// Candidates are specifications to decide the same observations under, by
 	// the names of their deployments. With any, only those are replayed.
 	Candidates map[string]*model.Deployment
+	// Tolerance is the share by which figures may differ, up to MaxTolerance: for a
+	// log that was decided on another processor architecture, where arithmetic
+	// rounds otherwise. At 0 the bytes are compared.
+	Tolerance float64
 	// Visit, if it is set, is called with each observation of the range that
 	// was decided again, in the order of the log. What it is given is not kept
 	// and may be.
@@ -129,10 +133,12 @@ type Result struct {
 // DeploymentResult counts what was found of one deployment.
 type DeploymentResult struct {
 	Deployment string `json:"deployment"`
-	// Decisions are those recorded in the range. Same and Differing were decided
-	// again; Unverified were not: Lacks says why.
+	// Decisions are those recorded in the range. Same, Alike and Differing were
+	// decided again: Alike differ by no more than the tolerance. Unverified were
+	// not: Lacks says why.
 	Decisions  int `json:"decisions"`
 	Same       int `json:"same"`
+	Alike      int `json:"alike,omitzero"`
 	Differing  int `json:"differing"`
 	Unverified int `json:"unverified"`
 	// Links were checked, and Broken of them do not hold.
@@ -167,6 +173,7 @@ func (r *Result) Totals() DeploymentResult {
 		d := &r.Deployments[i]
 		sum.Decisions += d.Decisions
 		sum.Same += d.Same
+		sum.Alike += d.Alike
 		sum.Differing += d.Differing
 		sum.Unverified += d.Unverified
 		sum.Links += d.Links
@@ -183,10 +190,10 @@ func Verify(ctx context.Context, log events.Log, topics events.Topics, options O
 	began := time.Now()
 	r := &run{
 		log: log, topics: topics, options: options,
-		deployments: map[string]*deployment{}, refused: map[place]bool{},
+		deployments: map[string]*deployment{}, refused: map[place]bool{}, otherwise: map[place]otherwise{},
 		table: events.NewDeploymentTable(log, topics, slog.New(slog.DiscardHandler)),
 	}
-	for _, step := range []func(context.Context) error{r.table.CatchUp, r.readDecisions, r.readCheckpoints, r.readRefused, r.decideAgain, r.conclude} {
+	for _, step := range []func(context.Context) error{r.table.CatchUp, r.readDecisions, r.readCheckpoints, r.readRefused, r.decideAgain, r.tolerate, r.conclude} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -208,7 +215,9 @@ type run struct {
 	refused map[place]bool
 	// lastAppended is when the last decision of the range was appended.
 	lastAppended time.Time
-	first        *firstDifference
+	first        *otherwise
+	// otherwise are decisions that may differ within the tolerance.
+	otherwise map[place]otherwise
 	// done of total records were read.
 	done, total int64
 }
