@@ -1,9 +1,9 @@
 package replay
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"math"
 	"slices"
@@ -340,16 +340,16 @@ func (r *run) compare(d *deployment, was *recorded, now *model.ScalingDecision) 
 	if !was.first {
 		now.PreviousDigest = was.previous.String()
 	}
-	data, err := json.Marshal(now)
+	data, err := now.AppendEncoded(r.encoded[:0])
 	if err != nil {
 		return fmt.Errorf("encode decision on observation %s: %w", now.ObservationID, err)
 	}
-	if sha256.Sum256(data) == was.digest {
+	if r.encoded = data; sha256.Sum256(data) == was.digest {
 		was.verdict = same
 		return nil
 	}
 	was.verdict = differing
-	differs := otherwise{deployment: d, at: was.at, data: data}
+	differs := otherwise{deployment: d, at: was.at, data: bytes.Clone(data)}
 	if r.first == nil || was.at < r.first.at {
 		r.first = &differs
 	}

@@ -218,6 +218,8 @@ type run struct {
 	first        *otherwise
 	// otherwise are decisions that may differ within the tolerance.
 	otherwise map[place]otherwise
+	// encoded is where decisions are encoded, one after the other.
+	encoded []byte
 	// done of total records were read.
 	done, total int64
 }

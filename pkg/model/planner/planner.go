@@ -23,7 +23,6 @@
 package planner
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -65,7 +64,7 @@ func Step(state *State, in Input) model.ScalingDecision {
 // It links the decision to the one before it, and the state to this one.
 func Decide(state *State, in Input) (model.ScalingDecision, []byte, error) {
 	decision := Step(state, in)
-	data, err := json.Marshal(decision)
+	data, err := decision.Encode()
 	if err != nil {
 		return decision, nil, fmt.Errorf("encode decision on observation %s: %w", in.ObservationID, err)
 	}

@@ -28,6 +28,8 @@ type Life struct {
 	// CheckpointEvery is the number of observations between two checkpoints; 0
 	// makes none.
 	CheckpointEvery int
+	// Configure changes the specification of Spec; nil leaves it.
+	Configure func(*model.Deployment)
 	// Unseen are the observations whose sources all fail.
 	Unseen func(tick int) bool
 }
@@ -81,6 +83,9 @@ type writer struct {
 
 func (w *writer) live() error {
 	spec := Spec(w.life.Deployment)
+	if w.life.Configure != nil {
+		w.life.Configure(&spec)
+	}
 	w.configured = &model.DeploymentConfigured{Deployment: spec.Name, Revision: 1, Spec: spec, ChangedBy: "ops@example", Reason: "begin advisory"}
 	if err := w.publish(events.TopicDeployments, w.configured, "", Begin); err != nil {
 		return err
