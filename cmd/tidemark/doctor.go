@@ -18,6 +18,7 @@ import (
 	"tidemark.dev/pkg/events/drivers"
 	"tidemark.dev/pkg/model"
 	"tidemark.dev/pkg/model/lint"
+	"tidemark.dev/services/actuator"
 	"tidemark.dev/services/collector"
 )
 
@@ -25,6 +26,8 @@ import (
 type report struct {
 	Topics   []events.TopicState `json:"topics"`
 	Findings []lint.Finding      `json:"findings"`
+	// Preflight is nil where none was asked for.
+	Preflight *preflight `json:"preflight,omitempty"`
 	// provisioned says that the log has topics that are made beforehand, and
 	// deployments how many were looked at.
 	provisioned bool
@@ -35,6 +38,9 @@ func newDoctor() *cobra.Command {
 	var fix bool
 	var output string
 	var retention map[string]string
+	var trying bool
+	var only []string
+	var lookBack time.Duration
 	cmd := &cobra.Command{
 		Use: "doctor", Short: "Check the log, its topics, and the deployments and their sources", Args: arguments(cobra.NoArgs),
 		Long: `Check that the log can be reached and that its topics are what they should be;
@@ -44,18 +50,35 @@ other deployments, targets that cannot be reached.
 With --fix, topics that do not exist are made, and nothing but topics is looked
 at. One that exists is never changed: where it is not as it should be, that is
 said, and to be mended by its operator.
+With --preflight, the Kubernetes API server is asked, by dry runs that it does
+not keep, whether the newest decision of each deployment would pass: by access,
+admission and quota. It needs --kubeconfig, and changes nothing, also where a
+deployment is active.
 On kafka://, the parameters partitions and replication of the URL say what
 topics are made with.`,
 	}
 	flags := addLogFlags(cmd)
 	check := collector.CheckConfig{Timeout: 30 * time.Second}
 	collector.CheckFlags(cmd.Flags(), &check)
+	var preflightConfig actuator.PreflightConfig
+	actuator.PreflightFlags(cmd.Flags(), &preflightConfig)
+	cmd.Flags().BoolVar(&trying, "preflight", false, "ask the Kubernetes API server whether the newest decisions would pass, and change nothing")
+	cmd.Flags().StringSliceVar(&only, "deployment", nil, "deployments to preflight; empty is all")
+	cmd.Flags().DurationVar(&lookBack, "look-back", time.Hour, "how far back --preflight looks for a newest decision")
 	cmd.Flags().BoolVar(&fix, "fix", false, "make topics that do not exist, and look at nothing else")
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
 	cmd.Flags().StringToStringVar(&retention, "retention", nil, "how long a topic keeps its events, instead of the default: observations=720h,decisions=0 (0 is for ever)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if output != "table" && output != "json" {
 			return usageError{fmt.Errorf("output is %q, want table or json", output)}
+		}
+		switch {
+		case trying && fix:
+			return usageError{errors.New("--fix looks at nothing but topics; give --preflight without it")}
+		case trying && preflightConfig.Kubeconfig == "":
+			return usageError{errors.New("--preflight needs credentials of its own; name their file by --kubeconfig")}
+		case !trying && (len(only) > 0 || preflightConfig != actuator.PreflightConfig{}):
+			return usageError{errors.New("--deployment, --kubeconfig and --as are for --preflight")}
 		}
 		table, err := topicTable(retention)
 		if err != nil {
@@ -83,10 +106,15 @@ topics are made with.`,
 				return err
 			}
 		}
+		if unfit == nil && trying {
+			if found.Preflight, err = newPreflight(cmd.Context(), log, topics, preflightConfig, only, time.Now().Add(-lookBack)); err != nil {
+				return err
+			}
+		}
 		if err := found.print(cmd.OutOrStdout(), output); err != nil {
 			return err
 		}
-		return cmp.Or(unfit, found.judge())
+		return cmp.Or(unfit, found.judge(), found.Preflight.judge(only))
 	}
 	return cmd
 }
@@ -122,6 +150,7 @@ func (r *report) print(out io.Writer, output string) error {
 	if r.deployments > 0 && len(r.Findings) == 0 {
 		fmt.Fprintf(out, "Deployments: %d, and nothing is found amiss.\n", r.deployments)
 	}
+	r.Preflight.print(out)
 	return nil
 }
 

@@ -119,6 +119,7 @@ func TestKubernetesRolesAllowExactly(t *testing.T) {
 			"get nvidia.com/dynamographdeploymentscalingadapters/scale",
 			"list /events",
 			"list /pods",
+			"list /resourcequotas",
 			"list autoscaling/horizontalpodautoscalers",
 			"list keda.sh/scaledobjects",
 			"patch nvidia.com/dynamographdeployments",
@@ -189,7 +190,7 @@ func TestKubernetesCollectorCounts(t *testing.T) {
 	k := newKube(t)
 	dir := t.TempDir()
 	program := filepath.Join(dir, "collector")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "tidemark.dev/services/collector/cmd/collector").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", program, "tidemark.dev/services/collector/cmd/collector").CombinedOutput(); err != nil {
 		t.Fatalf("build the collector: %v\n%s", err, out)
 	}
 	url := "sqlite://" + filepath.Join(dir, "tidemark.db")

@@ -619,17 +619,9 @@ func TestKubernetesRefusesAndFails(t *testing.T) {
 		{name: "a scaled object owns it", arrange: func(k *kube) {
 			k.create(resource("keda.sh", "v1alpha1", "scaledobjects"), k.namespace, `{"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": "theirs"}, "spec": {"scaleTargetRef": {"name": "chat"}}}`)
 		}, want: []string{"not_ready"}, detail: "is scaled by ScaledObject"},
-		{name: "forbidden", arrange: func(k *kube) {
-			if err := k.admin.Resource(resource("rbac.authorization.k8s.io", "v1", "rolebindings")).Namespace(k.namespace).Delete(k.T.Context(), "tidemark-actuator", metav1.DeleteOptions{}); err != nil {
-				k.Fatal(err)
-			}
-		}, want: []string{"failed: read decode: Deployment refusesandfails-forbidden/chat: the actuator may not do this; grant it by a role"}},
+		{name: "forbidden", arrange: (*kube).unbind, want: []string{"failed: read decode: Deployment refusesandfails-forbidden/chat: the actuator may not do this; grant it by a role"}},
 		{name: "admission", arrange: func(k *kube) {
-			k.create(resource("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies"), "", `{"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "few"},
-				"spec": {"failurePolicy": "Fail", "matchConstraints": {"resourceRules": [{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["deployments/scale"]}]},
-				"validations": [{"expression": "object.spec.replicas <= 2", "message": "no more than two here"}]}}`)
-			k.create(resource("admissionregistration.k8s.io", "v1", "validatingadmissionpolicybindings"), "", `{"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": "few"},
-				"spec": {"policyName": "few", "validationActions": ["Deny"], "matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": %q}}}}}`, k.namespace)
+			k.fewReplicas()
 			k.refusesScale(target, 3)
 		}, want: []string{"started", "failed: scale decode from 2 to 3: Deployment refusesandfails-admission/chat: admission refused it"}},
 		{

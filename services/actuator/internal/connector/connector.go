@@ -53,9 +53,14 @@ type Order struct {
 type Refusal struct {
 	Reason model.Rejection
 	Detail string
+	// Cause is the answer that led to it, or nil.
+	Cause error
 }
 
 func (r *Refusal) Error() string { return fmt.Sprintf("%s: %s", r.Reason, r.Detail) }
+
+// Unwrap returns the cause.
+func (r *Refusal) Unwrap() error { return r.Cause }
 
 // Refuse returns a refusal.
 func Refuse(reason model.Rejection, format string, args ...any) *Refusal {

@@ -11,9 +11,11 @@ package kubernetes
 
 import (
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
@@ -36,6 +38,12 @@ type Config struct {
 	Burst int
 	// Timeout bounds one request.
 	Timeout time.Duration
+	// As is whom to act as, if the credentials may: the API server then judges by
+	// what that user may do.
+	As string
+	// TriesOnly makes it impossible to change anything: no request leaves that
+	// neither reads nor is a dry run.
+	TriesOnly bool
 }
 
 // DefaultConfig returns the configuration of a process that is told nothing. The
@@ -68,7 +76,21 @@ func load(config Config) (*rest.Config, error) {
 	}
 	settings.QPS, settings.Burst, settings.Timeout = float32(config.QPS), config.Burst, config.Timeout
 	settings.UserAgent = FieldManager
+	settings.Impersonate.UserName = config.As
+	if config.TriesOnly {
+		settings.Wrap(func(next http.RoundTripper) http.RoundTripper { return triesOnly{next} })
+	}
 	return settings, nil
+}
+
+// triesOnly lets requests through that change nothing.
+type triesOnly struct{ next http.RoundTripper }
+
+func (t triesOnly) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method != http.MethodGet && r.URL.Query().Get("dryRun") != metav1.DryRunAll {
+		return nil, fmt.Errorf("%s %s is no dry run, and was not sent", r.Method, r.URL.Path)
+	}
+	return t.next.RoundTrip(r)
 }
 
 func connect(settings *rest.Config) (*client, error) {

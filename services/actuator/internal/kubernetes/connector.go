@@ -80,15 +80,28 @@ func (c *Connector) Pool(ctx context.Context, configured *model.DeploymentConfig
 	if err != nil {
 		return connector.Pool{}, err
 	}
-	if o.whole.GetDeletionTimestamp() != nil {
-		return connector.Pool{}, connector.Refuse(model.RejectedNotReady, "%s is being deleted", o.what)
-	}
-	if paused, _, _ := unstructured.NestedBool(o.whole.Object, "spec", "paused"); paused {
-		return connector.Pool{}, connector.Refuse(model.RejectedNotReady, "%s is paused", o.what)
+	if err := o.standsStill(); err != nil {
+		return connector.Pool{}, err
 	}
 	if err := c.owners.check(ctx, o); err != nil {
 		return connector.Pool{}, err
 	}
+	return o.pool(ctx)
+}
+
+// standsStill refuses an object that goes or that is paused.
+func (o *object) standsStill() error {
+	if o.whole.GetDeletionTimestamp() != nil {
+		return connector.Refuse(model.RejectedNotReady, "%s is being deleted", o.what)
+	}
+	if paused, _, _ := unstructured.NestedBool(o.whole.Object, "spec", "paused"); paused {
+		return connector.Refuse(model.RejectedNotReady, "%s is paused", o.what)
+	}
+	return nil
+}
+
+// pool reads the replicas.
+func (o *object) pool(ctx context.Context) (connector.Pool, error) {
 	if o.target.Service != "" {
 		return o.servicePool()
 	}

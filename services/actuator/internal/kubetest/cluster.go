@@ -202,6 +202,9 @@ type Request struct {
 	User struct {
 		Username string `json:"username"`
 	} `json:"user"`
+	Impersonated struct {
+		Username string `json:"username"`
+	} `json:"impersonatedUser"`
 	Object struct {
 		Resource    string `json:"resource"`
 		Subresource string `json:"subresource"`
