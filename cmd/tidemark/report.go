@@ -16,8 +16,8 @@ func newReport() *cobra.Command {
 		Use: "report", Short: "Write an HTML report from the log", Args: arguments(cobra.NoArgs),
 	}
 	flags := addLogFlags(cmd)
-	cmd.Flags().StringVar(&from, "from", "", "first instant, as RFC 3339, on the deployments' clock; empty is the start of the log")
-	cmd.Flags().StringVar(&to, "to", "", "last instant; empty is now")
+	cmd.Flags().StringVar(&from, "from", "", "first instant, as RFC 3339: when things were observed or done, on the deployments' clock; empty is the start of the log")
+	cmd.Flags().StringVar(&to, "to", "", "last instant, included; empty is the end of the log")
 	cmd.Flags().StringSliceVar(&names, "deployment", nil, "only these deployments")
 	cmd.Flags().StringVarP(&output, "output", "o", "tidemark_report.html", "file to write")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

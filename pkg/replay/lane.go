@@ -176,18 +176,11 @@ func (r *run) begin(ctx context.Context, d *deployment, first place, at time.Tim
 // head returns the first position that a partition of the observations holds.
 func (r *run) head(ctx context.Context, partition int32) (int64, error) {
 	topic := r.topics.Name(events.TopicObservations)
-	others, err := r.log.Ends(ctx, topic)
-	if err != nil {
-		return 0, fmt.Errorf("find the end of %s: %w", topic, err)
-	}
-	delete(others, partition)
-	for record, err := range r.log.Read(ctx, topic, events.Range{From: events.Bound{Positions: others}}) {
+	for record, err := range r.log.Read(ctx, topic, events.Range{Partitions: []int32{partition}}) {
 		if err != nil {
 			return 0, fmt.Errorf("read %s: %w", topic, err)
 		}
-		if record.Partition == partition {
-			return record.Position, nil
-		}
+		return record.Position, nil
 	}
 	return 0, nil
 }

@@ -311,7 +311,7 @@ func readOne(ctx context.Context, log events.Log, topic, key string, where place
 	for record, err := range log.Read(ctx, topic, events.Range{
 		From: events.Bound{Positions: map[int32]int64{where.partition: where.position}},
 		To:   events.Bound{Positions: map[int32]int64{where.partition: where.position + 1}},
-		Key:  key,
+		Key:  key, Partitions: []int32{where.partition},
 	}) {
 		if err != nil {
 			return events.Record{}, false, fmt.Errorf("read %s at position %d: %w", topic, where.position, err)

@@ -458,12 +458,18 @@ func (s *store) Version() (int64, error) {
 	return version, err
 }
 
-// Close closes the file. The last process to do so folds the write-ahead log
-// into it.
+// Close closes the file. The last to do so folds the write-ahead log into it, and
+// removes it.
 func (s *store) Close() error {
 	var err error
+	// SQLite keeps a connection open for the statements that are left on it.
+	for _, statement := range []*sql.Stmt{s.insert, s.last, s.acquire, s.hold, s.scan, s.scanKey, s.lastRead, s.ends, s.findAt, s.version} {
+		if statement != nil {
+			err = errors.Join(err, statement.Close())
+		}
+	}
 	if s.watcher != nil {
-		err = s.watcher.Close()
+		err = errors.Join(err, s.watcher.Close())
 	}
 	return errors.Join(err, s.reader.Close(), s.writer.Close())
 }

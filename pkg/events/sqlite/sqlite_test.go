@@ -229,3 +229,36 @@ func TestInstantsRiseWithPositions(t *testing.T) {
 		t.Errorf("%d records were appended then or later, want 2", found)
 	}
 }
+
+// TestOneFile: a log that nobody has open is one file, whoever closed it last.
+func TestOneFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tidemark.db")
+	first, second := open(t, path), open(t, path)
+	for n := range 300 {
+		if err := first.Publisher().Publish("topic", message.NewMessage(strconv.Itoa(n), []byte("payload"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, log := range []*stream.Log{second, first} {
+		// A reader that stops half way, and one that follows.
+		for _, err := range log.Read(t.Context(), "topic", events.Range{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
+		for _, err := range log.Follow(t.Context(), "topic", events.Range{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
+		if err := log.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := filepath.Glob(path + "*")
+	if err != nil || len(files) != 1 {
+		t.Errorf("files are %q (%v), want the log's own", files, err)
+	}
+}
