@@ -109,13 +109,15 @@ type EnginesSource struct {
 }
 
 // EnginePool says how the engines of one role are seen: by scraping those at
-// Endpoints or DNS, or by the forward-pass metrics that they publish.
+// Endpoints, DNS or Kubernetes, or by the forward-pass metrics that they publish.
 type EnginePool struct {
 	// Endpoints are base addresses of engines.
 	Endpoints []string `json:"endpoints,omitempty"`
 	// DNS is a base address whose host name resolves to one address for each
 	// engine, as that of a headless service does.
 	DNS string `json:"dns,omitzero"`
+	// Kubernetes finds engines by their pods.
+	Kubernetes *EnginePods `json:"kubernetes,omitempty"`
 	// ZMQ are the addresses, such as tcp://host:port, of the PUB sockets at which
 	// engines publish forward-pass metrics.
 	ZMQ []string `json:"zmq,omitempty"`
@@ -126,7 +128,45 @@ type EnginePool struct {
 }
 
 // Scraped reports whether the engines are scraped.
-func (p *EnginePool) Scraped() bool { return len(p.Endpoints) > 0 || p.DNS != "" }
+func (p *EnginePool) Scraped() bool {
+	return len(p.Endpoints) > 0 || p.DNS != "" || p.Kubernetes != nil
+}
+
+// EnginePods names the pods of engines. The address of the API server and the
+// credentials belong to the collector's process.
+type EnginePods struct {
+	Namespace string `json:"namespace"`
+	// Selector is a label selector in the form of kubectl: app=chat,role=decode.
+	Selector string `json:"selector"`
+	// Port is where an engine of a pod serves its metrics.
+	Port int `json:"port"`
+	// Scheme is http or https.
+	Scheme string `json:"scheme"`
+}
+
+func (p *EnginePods) setDefaults() { p.Scheme = "http" }
+
+// selectorPattern admits the characters of label selectors; the API server says
+// what is wrong with one of them.
+var selectorPattern = regexp.MustCompile(`^[-A-Za-z0-9._/=!,() ]+$`)
+
+func (p *EnginePods) check(c *checks, at string, h *HTTPClient) {
+	if !namePattern.MatchString(p.Namespace) {
+		c.fail(at+".namespace", "is %q, want the name of a namespace", p.Namespace)
+	}
+	switch {
+	case strings.TrimSpace(p.Selector) == "":
+		c.fail(at+".selector", "is missing; without it every pod of the namespace would be an engine")
+	case !selectorPattern.MatchString(p.Selector):
+		c.fail(at+".selector", "is %q, want a label selector such as app=chat,role=decode", p.Selector)
+	}
+	if p.Port < 1 || p.Port > 65535 {
+		c.fail(at+".port", "is %d, want the port at which the engines serve their metrics", p.Port)
+	}
+	if c.oneOf(at+".scheme", p.Scheme, "http", "https") {
+		h.checkAddress(c, at+".scheme", p.Scheme+"://pod")
+	}
+}
 
 // NATSStream is a subject of a NATS server.
 type NATSStream struct {
@@ -298,13 +338,13 @@ func (e *EnginesSource) check(c *checks, topology Topology) {
 		}
 		path := at + ".roles." + string(role)
 		ways := 0
-		for _, way := range [...]bool{len(pool.Endpoints) > 0, pool.DNS != "", len(pool.ZMQ) > 0, pool.NATS != nil, pool.Push != nil} {
+		for _, way := range [...]bool{len(pool.Endpoints) > 0, pool.DNS != "", pool.Kubernetes != nil, len(pool.ZMQ) > 0, pool.NATS != nil, pool.Push != nil} {
 			if way {
 				ways++
 			}
 		}
 		if ways != 1 {
-			c.fail(path, "wants one of endpoints, dns, zmq, nats and push, and has %d", ways)
+			c.fail(path, "wants one of endpoints, dns, kubernetes, zmq, nats and push, and has %d", ways)
 		}
 		pool.checkStreams(c, path)
 		seen := map[string]bool{}
@@ -318,6 +358,9 @@ func (e *EnginesSource) check(c *checks, topology Topology) {
 		}
 		if pool.DNS != "" {
 			e.HTTP.checkAddress(c, path+".dns", pool.DNS)
+		}
+		if pool.Kubernetes != nil {
+			pool.Kubernetes.check(c, path+".kubernetes", &e.HTTP)
 		}
 	}
 	e.HTTP.check(c, at+".http")

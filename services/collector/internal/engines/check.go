@@ -15,6 +15,7 @@ import (
 
 	"tidemark.dev/pkg/model"
 	"tidemark.dev/pkg/model/lint"
+	"tidemark.dev/services/collector/internal/fleets"
 	"tidemark.dev/services/collector/internal/httpclient"
 )
 
@@ -27,6 +28,10 @@ func (s *Source) Check(ctx context.Context, f *lint.Findings, d *model.Deploymen
 			continue
 		}
 		path := "source.engines.roles." + string(role)
+		if pool.Kubernetes != nil && !s.cluster.Named() {
+			f.Add(lint.Unchecked, path+".kubernetes", fleets.Unnamed)
+			continue
+		}
 		if pool.Scraped() {
 			s.checkScraped(ctx, f, d, role, pool, path)
 			continue
@@ -36,7 +41,7 @@ func (s *Source) Check(ctx context.Context, f *lint.Findings, d *model.Deploymen
 }
 
 func (s *Source) checkScraped(ctx context.Context, f *lint.Findings, d *model.Deployment, role model.Role, pool model.EnginePool, path string) {
-	targets, err := discover(ctx, s.lookup, role, pool)
+	targets, _, err := s.find(ctx, role, pool)
 	if err != nil || len(targets) == 0 {
 		if err == nil {
 			err = errNoEngine

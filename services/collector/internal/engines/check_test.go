@@ -10,9 +10,11 @@ import (
 
 	"tidemark.dev/pkg/model"
 	"tidemark.dev/pkg/model/lint"
+	"tidemark.dev/services/collector/internal/fleets"
 )
 
 func TestCheck(t *testing.T) {
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
 	vllm, sglang, trtllm := serve(t, page(t, "vllm-1")).URL, serve(t, page(t, "sglang-1")).URL, serve(t, page(t, "trtllm-1")).URL
 	gone := httptest.NewServer(nil)
 	gone.Close()
@@ -42,6 +44,7 @@ func TestCheck(t *testing.T) {
 		"sockets":       {"", model.Decode, model.EnginePool{ZMQ: []string{"tcp://" + listening, "tcp://" + silent}}, 40000, []string{"error: chat: source.engines.roles.decode.zmq[1]: cannot be reached from here: dial tcp"}},
 		"nats":          {"", model.Decode, model.EnginePool{NATS: &model.NATSStream{URL: "nats://" + silent}}, 40000, []string{"error: chat: source.engines.roles.decode.nats.url: cannot be reached from here: dial tcp"}},
 		"push":          {"", model.Decode, model.EnginePool{Push: &model.PushStream{TokenFile: filepath.Join(t.TempDir(), "token")}}, 40000, []string{"unchecked: chat: source.engines.roles.decode.push.token_file"}},
+		"pods":          {model.PresetVLLM, model.Decode, model.EnginePool{Kubernetes: &model.EnginePods{Namespace: "chat"}}, 40000, []string{"unchecked: chat: source.engines.roles.decode.kubernetes: is not looked at: name the API server by --kubernetes-url"}},
 		"no such name":  {model.PresetVLLM, model.Decode, model.EnginePool{DNS: "http://engines.invalid:8000"}, 40000, []string{"error: chat: source.engines.roles.decode: "}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -52,7 +55,7 @@ func TestCheck(t *testing.T) {
 				Load: model.LoadLoop{Enabled: true, DecodeScaleUpKVPercent: new(80.0)},
 			}
 			d.Roles.Set(test.role, model.RoleSpec{Engine: model.Engine{MaxKVTokens: test.capacity}})
-			source := Look(d, slog.New(slog.DiscardHandler))
+			source := Look(d, fleets.NewKubernetes(fleets.Access{}), slog.New(slog.DiscardHandler))
 			defer source.Close()
 			f := &lint.Findings{Deployment: "chat"}
 			source.Check(t.Context(), f, d)

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tidemark.dev/pkg/model"
+	"tidemark.dev/services/collector/internal/fleets"
 	"tidemark.dev/services/collector/internal/forwardpass"
 	"tidemark.dev/services/collector/internal/httpclient"
 )
@@ -39,11 +40,15 @@ type Source struct {
 	lookup resolver
 	logger *slog.Logger
 
+	cluster *fleets.Kubernetes
+
 	clients clients
 
-	// store holds what engines publish; stop ends the streams.
+	// store holds what engines publish, and pods lists the pods of engines by role.
 	store *forwardpass.Store
-	stop  func()
+	pods  map[model.Role]listing
+	// stops end what goes on between ticks.
+	stops []func()
 
 	mu     sync.Mutex
 	memory map[string]*memory
@@ -56,26 +61,41 @@ type memory struct {
 }
 
 // New returns the source of a deployment. Engines that publish are listened to
-// until it is closed.
-func New(configured *model.Deployment, inlet *forwardpass.Inlet, logger *slog.Logger) *Source {
-	s := Look(configured, logger)
-	s.stop = s.listen(configured.Name, inlet)
+// and the pods of engines are followed until it is closed.
+func New(configured *model.Deployment, inlet *forwardpass.Inlet, cluster *fleets.Kubernetes, logger *slog.Logger) *Source {
+	s := Look(configured, cluster, logger)
+	s.stops = append(s.stops, s.listen(configured.Name, inlet))
+	for _, role := range model.AllRoles {
+		if pool, _ := s.spec.Roles.Get(role); pool.Kubernetes != nil {
+			list, stop := watch(cluster, pool.Kubernetes)
+			s.pods[role], s.stops = list, append(s.stops, stop)
+		}
+	}
 	return s
 }
 
-// Look returns the source of a deployment for a Check: nobody is listened to.
-func Look(configured *model.Deployment, logger *slog.Logger) *Source {
+// Look returns the source of a deployment for a Check: nobody is listened to, and
+// nothing followed.
+func Look(configured *model.Deployment, cluster *fleets.Kubernetes, logger *slog.Logger) *Source {
 	spec := configured.Source.Engines
-	return &Source{
-		spec: spec, roles: configured.Roles, preset: presets[spec.Preset], lookup: net.DefaultResolver, logger: logger,
-		clients: clients{settings: &spec.HTTP}, memory: map[string]*memory{},
-		store: forwardpass.NewStore(time.Duration(spec.MaxAgeS * float64(time.Second))), stop: func() {},
+	s := &Source{
+		spec: spec, roles: configured.Roles, preset: presets[spec.Preset], lookup: net.DefaultResolver, cluster: cluster, logger: logger,
+		clients: clients{settings: &spec.HTTP}, memory: map[string]*memory{}, pods: map[model.Role]listing{},
+		store: forwardpass.NewStore(time.Duration(spec.MaxAgeS * float64(time.Second))),
 	}
+	for _, role := range model.AllRoles {
+		if pool, _ := spec.Roles.Get(role); pool.Kubernetes != nil {
+			s.pods[role] = once(cluster, pool.Kubernetes)
+		}
+	}
+	return s
 }
 
 // Close closes the source's connections.
 func (s *Source) Close() {
-	s.stop()
+	for _, stop := range s.stops {
+		stop()
+	}
 	s.clients.close()
 }
 
@@ -109,16 +129,17 @@ func (s *Source) listen(deployment string, inlet *forwardpass.Inlet) (stop func(
 func (s *Source) Engines(ctx context.Context, at time.Time) *model.EnginesObservation {
 	var targets []target
 	var problems []error
+	oldest := time.Duration(0)
 	for _, role := range model.AllRoles {
 		pool, _ := s.spec.Roles.Get(role)
 		if !pool.Scraped() {
 			continue
 		}
-		found, err := discover(ctx, s.lookup, role, pool)
+		found, age, err := s.find(ctx, role, pool)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("%s: %w", role, err))
 		}
-		targets = append(targets, found...)
+		targets, oldest = append(targets, found...), max(oldest, age)
 	}
 	answers := make([]answer, len(targets))
 	var scrapes errgroup.Group
@@ -130,7 +151,16 @@ func (s *Source) Engines(ctx context.Context, at time.Time) *model.EnginesObserv
 		})
 	}
 	_ = scrapes.Wait() // none returns an error: what fails has no sample
-	return s.observe(at, targets, answers, problems)
+	return s.observe(at, oldest, targets, answers, problems)
+}
+
+// find returns the engines of a role, and how old the knowledge of them is.
+func (s *Source) find(ctx context.Context, role model.Role, pool model.EnginePool) ([]target, time.Duration, error) {
+	if pool.Kubernetes != nil {
+		return podTargets(ctx, role, pool.Kubernetes, s.pods[role], time.Duration(s.spec.MaxAgeS*float64(time.Second)))
+	}
+	found, err := discover(ctx, s.lookup, role, pool)
+	return found, 0, err
 }
 
 // answer is what the scrape of one engine gave.
@@ -139,11 +169,12 @@ type answer struct {
 	err   error
 }
 
-// observe makes the samples, and remembers what the next ones need.
-func (s *Source) observe(at time.Time, targets []target, answers []answer, problems []error) *model.EnginesObservation {
+// observe makes the samples, and remembers what the next ones need. The engines
+// are those that were known to be there a while ago.
+func (s *Source) observe(at time.Time, known time.Duration, targets []target, answers []answer, problems []error) *model.EnginesObservation {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	observed := &model.EnginesObservation{Status: model.Measured, AgeS: new(0.0)}
+	observed := &model.EnginesObservation{Status: model.Measured, AgeS: new(known.Seconds())}
 	kept := map[string]*memory{}
 	for i, t := range targets {
 		key := string(t.role) + " " + t.worker
@@ -156,6 +187,10 @@ func (s *Source) observe(at time.Time, targets []target, answers []answer, probl
 			before = &memory{since: at}
 		}
 		kept[key] = &memory{since: before.since, ranks: answers[i].ranks}
+		since := before.since
+		if !t.since.IsZero() {
+			since = t.since
+		}
 		for n, rank := range sortedRanks(answers[i].ranks) {
 			now := answers[i].ranks[rank]
 			var last *reading
@@ -163,7 +198,7 @@ func (s *Source) observe(at time.Time, targets []target, answers []answer, probl
 				last = &r
 			}
 			sample := now.sample(t.role, last)
-			sample.Worker, sample.DPRank, sample.AgeS = t.worker, rankNumber(rank, n), new(at.Sub(before.since).Seconds())
+			sample.Worker, sample.DPRank, sample.AgeS = t.worker, rankNumber(rank, n), new(max(at.Sub(since).Seconds(), 0))
 			observed.Samples = append(observed.Samples, sample)
 		}
 	}
@@ -209,9 +244,9 @@ func judge(observed *model.EnginesObservation, engines int, problems []error, lo
 		return observed
 	}
 	failed := slices.DeleteFunc(slices.Clone(problems), func(err error) bool {
-		return errors.Is(err, errNoEngine) || errors.Is(err, errNotSuch) || errors.Is(err, errSilent)
+		return errors.Is(err, errNoEngine) || errors.Is(err, errNotSuch) || errors.Is(err, errSilent) || errors.Is(err, errOutdated)
 	})
-	silent := slices.IndexFunc(problems, func(err error) bool { return errors.Is(err, errSilent) })
+	silent := slices.IndexFunc(problems, func(err error) bool { return errors.Is(err, errSilent) || errors.Is(err, errOutdated) })
 	switch {
 	case len(failed) > 0:
 		return &model.EnginesObservation{Status: model.Failed, Error: summary("engines", engines, failed)}

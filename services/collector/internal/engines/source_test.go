@@ -2,6 +2,7 @@ package engines
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -20,6 +22,7 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 
 	"tidemark.dev/pkg/model"
+	"tidemark.dev/services/collector/internal/fleets"
 	"tidemark.dev/services/collector/internal/forwardpass"
 )
 
@@ -61,7 +64,7 @@ func sourceOf(preset model.Preset, role model.Role, pool model.EnginePool) *Sour
 	spec.Roles.Set(role, pool)
 	d := &model.Deployment{Source: &model.Source{Engines: spec}}
 	d.Roles.Set(role, model.RoleSpec{Engine: model.Engine{MaxKVTokens: 40000}})
-	return New(d, forwardpass.NewInlet(), slog.New(slog.DiscardHandler))
+	return New(d, forwardpass.NewInlet(), fleets.NewKubernetes(fleets.Access{}), slog.New(slog.DiscardHandler))
 }
 
 func observe(t *testing.T, s *Source, at time.Time) *model.EnginesObservation {
@@ -267,6 +270,58 @@ func TestEnginesAreFoundByName(t *testing.T) {
 	lookup.err = &net.DNSError{Err: "no such host", Name: "engines.chat.svc", IsNotFound: true}
 	if got := observe(t, s, origin); got.Status != model.Absent || !strings.Contains(got.Error, "no engine is found: engines.chat.svc has no address") {
 		t.Errorf("have %s %q of a name without addresses", got.Status, got.Error)
+	}
+}
+
+// TestEnginesAreFoundByPods: the engines are those of ready pods, as old as their
+// pods say; what is not known any more is stale, and not gone.
+func TestEnginesAreFoundByPods(t *testing.T) {
+	engine := serve(t, page(t, "sglang-1"))
+	at, err := url.Parse(engine.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.Atoi(at.Port())
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := &model.EnginePods{Namespace: "chat", Selector: "app=decode", Port: port, Scheme: "http"}
+	ready := fleets.Pod{Name: "decode-1", IP: "127.0.0.1", Ready: true, ReadySince: origin.Add(-time.Minute)}
+	starting := fleets.Pod{Name: "decode-0", IP: "127.0.0.2"}
+	down := errors.New("connection refused")
+	for name, test := range map[string]struct {
+		pods   []fleets.Pod
+		age    time.Duration
+		err    error
+		status model.Evidence
+		error  string
+	}{
+		"one of two is ready": {pods: []fleets.Pod{starting, ready}, status: model.Measured},
+		"not known lately":    {pods: []fleets.Pod{starting, ready}, age: 29 * time.Second, err: down, status: model.Measured},
+		"not known any more": {
+			pods: []fleets.Pod{ready}, age: 31 * time.Second, err: down, status: model.Stale,
+			error: "engines: decode: the pods with app=decode in namespace chat are not known any more: they were last listed 31 s ago, and max_age_s is 30: connection refused",
+		},
+		"never known":   {err: errors.New("403 Forbidden: pods are forbidden"), status: model.Failed, error: "engines: decode: kubernetes: 403 Forbidden: pods are forbidden"},
+		"none is ready": {pods: []fleets.Pod{starting}, status: model.Absent, error: "engines: decode: no engine is found: 1 pods have app=decode in namespace chat, and none is ready"},
+		"none is there": {status: model.Absent, error: "engines: decode: no engine is found: 0 pods have app=decode"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := sourceOf(model.PresetSGLang, model.Decode, model.EnginePool{Endpoints: []string{engine.URL}})
+			defer s.Close()
+			s.spec.Roles.Set(model.Decode, model.EnginePool{Kubernetes: of})
+			s.pods[model.Decode] = func(context.Context) ([]fleets.Pod, time.Duration, error) { return test.pods, test.age, test.err }
+			got := observe(t, s, origin)
+			if got.Status != test.status || got.Error != test.error && !(test.error != "" && strings.HasPrefix(got.Error, test.error)) {
+				t.Fatalf("have %s %q, want %s %q", got.Status, got.Error, test.status, test.error)
+			}
+			if test.status != model.Measured {
+				return
+			}
+			if len(got.Samples) != 1 || got.Samples[0].Worker != "decode-1" || *got.Samples[0].AgeS != 60 || *got.AgeS != test.age.Seconds() {
+				t.Errorf("%v s old, have %+v", *got.AgeS, got.Samples)
+			}
+		})
 	}
 }
 

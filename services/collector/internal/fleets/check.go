@@ -12,18 +12,21 @@ import (
 	"tidemark.dev/services/collector/internal/httpclient"
 )
 
+// Unnamed is what is said where no API server is named.
+const Unnamed = "is not looked at: name the API server by --kubernetes-url"
+
 // Named reports whether it is known which API server to ask: one is named, or
 // the process runs in a cluster.
-func (a Access) Named() bool {
-	return a.URL != "" || os.Getenv("KUBERNETES_SERVICE_HOST") != ""
+func (k *Kubernetes) Named() bool {
+	return k.access.URL != "" || os.Getenv("KUBERNETES_SERVICE_HOST") != ""
 }
 
 // Check looks at whether the objects of a fleet are there, and whether their pods
 // ask for as many GPUs as the deployment says.
 func (k *Kubernetes) Check(ctx context.Context, f *lint.Findings, d *model.Deployment, fleet *model.KubernetesFleet) {
 	const path = "source.fleet.kubernetes"
-	if !k.access.Named() {
-		f.Add(lint.Unchecked, path, "is not looked at: name the API server by --kubernetes-url")
+	if !k.Named() {
+		f.Add(lint.Unchecked, path, Unnamed)
 		return
 	}
 	if observed := k.Inventory(ctx, fleet); observed.Status != model.Measured {

@@ -22,9 +22,6 @@ import (
 	"tidemark.dev/services/collector/internal/httpclient"
 )
 
-// podsPerPage bounds one page of a list of pods.
-const podsPerPage = 500
-
 // serviceAccount is where Kubernetes puts a pod's credentials.
 const serviceAccount = "/var/run/secrets/kubernetes.io/serviceaccount"
 
@@ -46,11 +43,15 @@ type Kubernetes struct {
 	client    *http.Client
 	base      *url.URL
 	resources map[string]string // by API version and kind: the plural
+	watches   map[podsKey]*podWatch
+
+	// How pods are watched; a test has no time for what is below.
+	quiet, firstPause time.Duration
 }
 
 // NewKubernetes returns a reader of the API server.
 func NewKubernetes(access Access) *Kubernetes {
-	return &Kubernetes{access: access, resources: map[string]string{}}
+	return &Kubernetes{access: access, resources: map[string]string{}, watches: map[podsKey]*podWatch{}, quiet: quiet, firstPause: firstPause}
 }
 
 // open opens the client.
@@ -88,32 +89,42 @@ var errNotThere = errors.New("does not exist")
 
 // get reads one object into a value.
 func (k *Kubernetes) get(ctx context.Context, elements []string, query url.Values, into any) error {
-	client, base, err := k.open()
+	body, err := k.send(ctx, elements, query)
 	if err != nil {
 		return err
+	}
+	defer body.Close()
+	return json.NewDecoder(body).Decode(into)
+}
+
+// send sends GET and returns the answer, if it is one.
+func (k *Kubernetes) send(ctx context.Context, elements []string, query url.Values) (io.ReadCloser, error) {
+	client, base, err := k.open()
+	if err != nil {
+		return nil, err
 	}
 	address := base.JoinPath(elements...)
 	address.RawQuery = query.Encode()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), http.NoBody)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	request.Header.Set("Accept", "application/json")
 	response, err := client.Do(request)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if response.StatusCode == http.StatusOK {
+		return response.Body, nil
 	}
 	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		var status struct{ Message string }
-		// The message is for people; without it the status says enough.
-		_ = json.NewDecoder(io.LimitReader(response.Body, 1<<16)).Decode(&status)
-		if response.StatusCode == http.StatusNotFound {
-			return fmt.Errorf("%s %w", path.Join(elements...), errNotThere)
-		}
-		return fmt.Errorf("%s: %s", response.Status, status.Message)
+	var status struct{ Message string }
+	// The message is for people; without it the status says enough.
+	_ = json.NewDecoder(io.LimitReader(response.Body, 1<<16)).Decode(&status)
+	if response.StatusCode == http.StatusNotFound {
+		return nil, fmt.Errorf("%s %w", path.Join(elements...), errNotThere)
 	}
-	return json.NewDecoder(response.Body).Decode(into)
+	return nil, fmt.Errorf("%s: %s", response.Status, status.Message)
 }
 
 // resource returns the path of an object.
@@ -216,51 +227,19 @@ func (k *Kubernetes) replicas(ctx context.Context, namespace string, target mode
 	return counted, k.countPods(ctx, namespace, scale.Status.Selector, &counted)
 }
 
-// pod is what is read of a pod.
-type pod struct {
-	Metadata struct{ DeletionTimestamp *time.Time }
-	Status   struct {
-		Phase      string
-		Conditions []struct{ Type, Status, Reason string }
-	}
-}
-
-func (p *pod) has(condition, status string) bool {
-	for _, c := range p.Status.Conditions {
-		if c.Type == condition {
-			return c.Status == status
-		}
-	}
-	return false
-}
-
 // countPods adds up the pods that a selector matches. One that is being deleted
 // serves no more, and one that ended never will.
 func (k *Kubernetes) countPods(ctx context.Context, namespace, selector string, counted *model.RoleReplicas) error {
-	query := url.Values{"labelSelector": {selector}, "limit": {fmt.Sprint(podsPerPage)}}
-	for {
-		var page struct {
-			Metadata struct{ Continue string }
-			Items    []pod
+	_, err := k.eachPod(ctx, namespace, selector, func(p *pod) {
+		switch {
+		case p.gone():
+		case p.has("Ready", "True"):
+			counted.Ready++
+		case p.has("PodScheduled", "False"):
+			counted.Pending++
 		}
-		if err := k.get(ctx, []string{"api/v1/namespaces", namespace, "pods"}, query, &page); err != nil {
-			return err
-		}
-		for i := range page.Items {
-			p := &page.Items[i]
-			switch {
-			case p.Metadata.DeletionTimestamp != nil || p.Status.Phase == "Succeeded" || p.Status.Phase == "Failed":
-			case p.has("Ready", "True"):
-				counted.Ready++
-			case p.has("PodScheduled", "False"):
-				counted.Pending++
-			}
-		}
-		if page.Metadata.Continue == "" {
-			return nil
-		}
-		query.Set("continue", page.Metadata.Continue)
-	}
+	})
+	return err
 }
 
 // graphService is one service of a DynamoGraphDeployment.

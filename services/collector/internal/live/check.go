@@ -23,7 +23,7 @@ func Check(ctx context.Context, d *model.Deployment, neighbours []*model.Deploym
 		traffic.Close()
 	}
 	if d.Source.Engines != nil {
-		state := engines.Look(d, slog.New(slog.DiscardHandler))
+		state := engines.Look(d, cluster, slog.New(slog.DiscardHandler))
 		state.Check(ctx, f, d)
 		state.Close()
 	}

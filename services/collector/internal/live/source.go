@@ -49,7 +49,7 @@ func Open(configured *model.DeploymentConfigured, shared Shared, logger *slog.Lo
 		})
 	}
 	if spec.Source.Engines != nil {
-		s.engines = engines.New(spec, shared.Inlet, logger)
+		s.engines = engines.New(spec, shared.Inlet, shared.Cluster, logger)
 	}
 	return s
 }
