@@ -5,13 +5,9 @@ package actuator
 import (
 	"maps"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	authorization "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -21,8 +17,6 @@ import (
 	"k8s.io/client-go/dynamic"
 	"sigs.k8s.io/yaml"
 
-	"tidemark.dev/pkg/events"
-	"tidemark.dev/pkg/events/drivers"
 	"tidemark.dev/pkg/model"
 )
 
@@ -96,7 +90,9 @@ func TestKubernetesRolesAllowExactly(t *testing.T) {
 	modelServers := []string{"get example.com/modelservers", "get example.com/modelservers/scale", "update example.com/modelservers/scale"}
 	for account, want := range map[string]struct{ bound, unbound []string }{
 		"tidemark-collector": {bound: []string{
+			"get apps/deployments",
 			"get apps/deployments/scale",
+			"get apps/statefulsets",
 			"get apps/statefulsets/scale",
 			"get leaderworkerset.x-k8s.io/leaderworkersets",
 			"get leaderworkerset.x-k8s.io/leaderworkersets/scale",
@@ -104,6 +100,7 @@ func TestKubernetesRolesAllowExactly(t *testing.T) {
 			"get nvidia.com/dynamographdeploymentscalingadapters",
 			"get nvidia.com/dynamographdeploymentscalingadapters/scale",
 			"list /pods",
+			"watch /pods",
 		}},
 		"tidemark-decider":  {},
 		"tidemark-reporter": {},
@@ -188,17 +185,6 @@ func (k *kube) allowed(account, namespace string) []string {
 // where it is not, and asks for nothing but to read.
 func TestKubernetesCollectorCounts(t *testing.T) {
 	k := newKube(t)
-	dir := t.TempDir()
-	program := filepath.Join(dir, "collector")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", program, "tidemark.dev/services/collector/cmd/collector").CombinedOutput(); err != nil {
-		t.Fatalf("build the collector: %v\n%s", err, out)
-	}
-	url := "sqlite://" + filepath.Join(dir, "tidemark.db")
-	log, err := drivers.OpenURL(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
 	fleets := map[string]model.PerRole[model.KubernetesTarget]{}
 	for kind, target := range map[string]model.KubernetesTarget{
 		"deployment": appsTarget("Deployment", ""),
@@ -214,6 +200,7 @@ func TestKubernetesCollectorCounts(t *testing.T) {
 		fleets[kind] = both(prefill, decode)
 	}
 	fleets["elsewhere"] = fleets["deployment"]
+	var specs []model.Deployment
 	for name, roles := range fleets {
 		spec := activeSpec(name)
 		spec.Advisory, spec.Actuator = true, nil
@@ -222,45 +209,17 @@ func TestKubernetesCollectorCounts(t *testing.T) {
 		if name == "elsewhere" {
 			spec.Source.Fleet.Kubernetes.Namespace = "default"
 		}
-		publish(t, log, events.Topics{Prefix: "tidemark."}, &model.DeploymentConfigured{Deployment: name, Revision: 1, Spec: spec, ChangedBy: "test", Reason: "test"}, time.Now())
+		specs = append(specs, spec)
 	}
-	token := filepath.Join(dir, "token")
-	if err := os.WriteFile(token, []byte(k.token("tidemark-collector")), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	var said strings.Builder
-	collector := exec.CommandContext(t.Context(), program, "--log", url, "--listen", "",
-		"--kubernetes-url", k.cluster.Admin().Host, "--kubernetes-token-file", token, "--kubernetes-ca-file", k.cluster.CAFile())
-	collector.Stdout, collector.Stderr = &said, &said
-	if err := collector.Start(); err != nil {
-		t.Fatal(err)
-	}
-	seen := map[string]*model.FleetObservation{}
+	collector := k.collect(specs...)
+	var seen map[string]*model.Observation
 	wanted := func() bool {
-		clear(seen)
-		for record, err := range log.Read(t.Context(), "tidemark.observations", events.Range{}) {
-			if err != nil {
-				t.Fatal(err)
-			}
-			event, err := record.Event()
-			if err != nil {
-				t.Fatal(err)
-			}
-			fact, err := event.Fact()
-			if err != nil {
-				t.Fatal(err)
-			}
-			observation, ok := fact.(*model.Observation)
-			if !ok {
-				t.Fatalf("among the observations is %#v", fact)
-			}
-			seen[observation.Deployment] = observation.Fleet
-		}
+		seen = collector.newest()
 		for name := range fleets {
-			fleet := seen[name]
-			if fleet == nil {
+			if seen[name] == nil {
 				return false
 			}
+			fleet := seen[name].Fleet
 			prefill, _ := fleet.Roles.Get(model.Prefill)
 			decode, _ := fleet.Roles.Get(model.Decode)
 			counted := fleet.Status == model.Measured && prefill == model.RoleReplicas{Ready: 1, Desired: 1} && decode == model.RoleReplicas{Ready: 3, Desired: 3}
@@ -271,27 +230,6 @@ func TestKubernetesCollectorCounts(t *testing.T) {
 		}
 		return true
 	}
-	deadline := time.Now().Add(time.Minute)
-	for !wanted() && time.Now().Before(deadline) {
-		time.Sleep(50 * time.Millisecond)
-	}
-	_ = collector.Process.Signal(syscall.SIGTERM)
-	if err := collector.Wait(); err != nil {
-		t.Errorf("the collector ended with %v; it says\n%s", err, said.String())
-	}
-	if !wanted() {
-		for name, fleet := range seen {
-			t.Errorf("of %s it saw %+v", name, fleet)
-		}
-		t.Errorf("the collector says\n%s", said.String())
-	}
-	requests, err := k.cluster.Requests()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, r := range requests {
-		if r.Object.Namespace == k.namespace && strings.HasSuffix(r.User.Username, ":tidemark-collector") {
-			t.Errorf("the collector asked to %s %s", r.Verb, r.URI)
-		}
-	}
+	collector.await("fleets of each kind are counted", wanted)
+	collector.stop()
 }

@@ -21,6 +21,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -48,6 +49,7 @@ type Cluster struct {
 	adminToken  string
 	programs    []*program
 	apiserver   *program
+	serving     []string // the arguments of the API server
 }
 
 // Start starts a control plane. Whoever started it stops it.
@@ -116,13 +118,14 @@ func (c *Cluster) start(ctx context.Context) error {
 		"--initial-advertise-peer-urls="+peer, "--initial-cluster=default="+peer, "--unsafe-no-fsync", "--log-level=warn"); err != nil {
 		return err
 	}
-	c.apiserver, err = c.run(ctx, "kube-apiserver", func() bool { return answers(ctx, c.host+"/readyz", c.adminToken) },
-		"--etcd-servers="+etcd, "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port="+secure, "--cert-dir="+c.path("certs"),
+	c.serving = []string{
+		"--etcd-servers=" + etcd, "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=" + secure, "--cert-dir=" + c.path("certs"),
 		"--service-cluster-ip-range=10.0.0.0/24", "--service-account-issuer=https://kubernetes.default.svc",
-		"--service-account-key-file="+c.path("sa.key"), "--service-account-signing-key-file="+c.path("sa.key"),
-		"--token-auth-file="+c.path("tokens.csv"), "--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount",
-		"--endpoint-reconciler-type=none", "--audit-policy-file="+c.path("audit.yaml"), "--audit-log-path="+c.path("audit.log"), "--audit-log-mode=blocking")
-	if err != nil {
+		"--service-account-key-file=" + c.path("sa.key"), "--service-account-signing-key-file=" + c.path("sa.key"),
+		"--token-auth-file=" + c.path("tokens.csv"), "--authorization-mode=RBAC", "--disable-admission-plugins=ServiceAccount",
+		"--endpoint-reconciler-type=none", "--audit-policy-file=" + c.path("audit.yaml"), "--audit-log-path=" + c.path("audit.log"), "--audit-log-mode=blocking",
+	}
+	if err := c.Up(ctx); err != nil {
 		return err
 	}
 	if _, err = c.run(ctx, "kube-controller-manager", nil,
@@ -187,6 +190,18 @@ users: [{name: test, user: {token: %q}}]
 contexts: [{name: test, context: {cluster: test, user: test}}]
 current-context: test
 `, c.host, token), 0o600)
+}
+
+// Down ends the API server, as at the begin of a restart.
+func (c *Cluster) Down() {
+	c.apiserver.stop()
+	c.programs = slices.DeleteFunc(c.programs, func(p *program) bool { return p == c.apiserver })
+}
+
+// Up starts the API server at the address that it has always had.
+func (c *Cluster) Up(ctx context.Context) (err error) {
+	c.apiserver, err = c.run(ctx, "kube-apiserver", func() bool { return answers(ctx, c.host+"/readyz", c.adminToken) }, c.serving...)
+	return err
 }
 
 // Freeze stops the API server from answering, without closing its connections.
