@@ -56,12 +56,7 @@ func Check(ctx context.Context, config CheckConfig, deployments, all []*model.De
 func ask(ctx context.Context, config CheckConfig, deployments, all []*model.Deployment, add func(string, []lint.Finding)) {
 	ctx, cancel := context.WithTimeout(ctx, config.Timeout)
 	defer cancel()
-	readers := map[lint.Server][]*model.Deployment{}
-	for _, d := range all {
-		if server, given := lint.ServerOf(d); given {
-			readers[server] = append(readers[server], d)
-		}
-	}
+	readers := lint.ReadersOf(all)
 	cluster := fleets.NewKubernetes(config.Kubernetes)
 	now := time.Now()
 	var mu sync.Mutex
@@ -79,7 +74,7 @@ func ask(ctx context.Context, config CheckConfig, deployments, all []*model.Depl
 					Message: fmt.Sprintf("is not looked at: those of other deployments took the %g s that there were", config.Timeout.Seconds()),
 				}}
 			} else {
-				findings = live.Check(ctx, bounded(d, config.Timeout), neighbours(d, readers), cluster, now)
+				findings = live.Check(ctx, bounded(d, config.Timeout), readers.Beside(d), cluster, now)
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -88,22 +83,6 @@ func ask(ctx context.Context, config CheckConfig, deployments, all []*model.Depl
 		})
 	}
 	_ = asked.Wait() // none returns an error: what fails is a finding
-}
-
-// neighbours returns the other deployments that read the same metrics of the
-// same server, but for those that are meant to.
-func neighbours(d *model.Deployment, readers map[lint.Server][]*model.Deployment) []*model.Deployment {
-	server, given := lint.ServerOf(d)
-	if !given {
-		return nil
-	}
-	var others []*model.Deployment
-	for _, other := range readers[server] {
-		if other.Name != d.Name && !lint.SameTraffic(d, other) {
-			others = append(others, other)
-		}
-	}
-	return others
 }
 
 // bounded returns a deployment whose sources are waited for no longer than a

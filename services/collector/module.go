@@ -60,7 +60,7 @@ func Flags(flags *pflag.FlagSet) func() fx.Option {
 }
 
 func kubernetesFlags(flags *pflag.FlagSet, access *fleets.Access) {
-	flags.StringVar(&access.URL, "kubernetes-url", "", "address of the Kubernetes API server at which the collector counts replicas; empty is that of the cluster in which the collector runs, with its service account")
+	flags.StringVar(&access.URL, "kubernetes-url", "", "address of the Kubernetes API server, which says how many replicas there are and where engines run; empty is that of the cluster in which the collector runs, with its service account")
 	flags.StringVar(&access.TokenFile, "kubernetes-token-file", "", "file of the bearer token for --kubernetes-url")
 	flags.StringVar(&access.CAFile, "kubernetes-ca-file", "", "file of the authority of --kubernetes-url; empty trusts the system's")
 }

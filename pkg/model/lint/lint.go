@@ -8,7 +8,8 @@ import (
 // Its findings are in the order of the deployments.
 func Check(deployments, all []*model.Deployment) []Finding {
 	others := indexTargets(all)
-	bySource := indexPrometheus(all)
+	readers := ReadersOf(all)
+	engines := indexEngines(all)
 	var found []Finding
 	for _, d := range deployments {
 		f := &Findings{Deployment: d.Name}
@@ -16,7 +17,8 @@ func Check(deployments, all []*model.Deployment) []Finding {
 		gpus(f, d)
 		targets(f, d)
 		others.check(f, d)
-		bySource.check(f, d)
+		readers.check(f, d)
+		engines.check(f, d)
 		found = append(found, f.All...)
 	}
 	return found

@@ -48,7 +48,13 @@ const (
 	scaled    = "actuator: {kubernetes: {namespace: NAME, roles: {prefill: {name: prefill}, decode: {name: decode}}}}"
 	counted   = "fleet: {kubernetes: {namespace: NAME, roles: {prefill: {name: prefill}, decode: {name: decode}}}}"
 	series    = "model: org/NAME, namespace: NAME"
+	engines   = `engines: {preset: vllm, roles: {prefill: {dns: "http://prefill.NAME:8000"}, decode: {dns: "http://decode.NAME:8000"}}}`
 )
+
+// pods finds the engines by the pods of a namespace.
+func pods(namespace string) string {
+	return "engines: {preset: vllm, roles: {prefill: {kubernetes: {namespace: " + namespace + ", selector: role=prefill, port: 8000}}, decode: {kubernetes: {namespace: " + namespace + ", selector: role=decode, port: 8000}}}}"
+}
 
 // without returns the settings of a role but for one.
 func without(role, setting string) string { return strings.Replace(role, setting, "", 1) }
@@ -132,6 +138,22 @@ func TestCheck(t *testing.T) {
 			other:    other(series, "model: org/a"), // b is told
 		},
 		"the same series at another server": {other: other(series, "model: org/a, namespace: a", "http://prometheus", "http://elsewhere")},
+		"the same engines": {
+			other: other(engines, strings.ReplaceAll(engines, "decode.NAME", "decode.a")),
+			want:  []string{"error: a: source.engines.roles.decode.dns: http://decode.a:8000: these engines are read for deployment b too"},
+		},
+		"the same pods, to compare": {
+			replaced: []string{"advisory: false", "advisory: true", engines, pods("NAME")},
+			other:    other("advisory: false", "advisory: true", engines, pods("a")),
+			want: []string{
+				"warning: a: source.engines.roles.prefill.kubernetes: the pods with role=prefill in namespace a: these engines are read for deployment b too",
+				"warning: a: source.engines.roles.decode.kubernetes: the pods with role=decode in namespace a",
+			},
+		},
+		"the same engines of one fleet": {
+			other: other("advisory: false", "advisory: true", engines, strings.ReplaceAll(engines, "NAME", "a"), counted, strings.ReplaceAll(counted, "NAME", "a"), scaled, ""),
+			want:  []string{"warning: a: source.fleet.kubernetes.roles.prefill", "warning: a: source.fleet.kubernetes.roles.decode"},
+		},
 		"the same series of one fleet": {
 			other: other(series, "model: org/a, namespace: a", "advisory: false", "advisory: true", counted, strings.ReplaceAll(counted, "NAME", "a"), scaled, ""),
 			want:  []string{"warning: a: source.fleet.kubernetes.roles.prefill", "warning: a: source.fleet.kubernetes.roles.decode"},
@@ -227,10 +249,13 @@ func TestManyDeployments(t *testing.T) {
 	base := deployment(t, "a")
 	all := make([]*model.Deployment, 10_000)
 	for i := range all {
-		d, source, prometheus, fleet, cluster := *base, *base.Source, *base.Source.Prometheus, *base.Source.Fleet, *base.Source.Fleet.Kubernetes
+		d, source, prometheus, fleet, cluster, engines := *base, *base.Source, *base.Source.Prometheus, *base.Source.Fleet, *base.Source.Fleet.Kubernetes, *base.Source.Engines
+		for _, role := range []model.Role{model.Prefill, model.Decode} {
+			engines.Roles.Set(role, model.EnginePool{DNS: fmt.Sprintf("http://%s-%d:8000", role, i)})
+		}
 		d.Name = fmt.Sprintf("d-%d", i)
 		prometheus.Model, cluster.Namespace = d.Name, d.Name
-		fleet.Kubernetes, source.Prometheus, source.Fleet = &cluster, &prometheus, &fleet
+		fleet.Kubernetes, source.Prometheus, source.Fleet, source.Engines = &cluster, &prometheus, &fleet, &engines
 		d.Source, d.Actuator = &source, nil
 		all[i] = &d
 	}

@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"slices"
 	"strings"
 
 	"tidemark.dev/pkg/model"
@@ -100,6 +101,11 @@ func SameTraffic(a, b *model.Deployment) bool {
 		a.Topology == model.TopologyDecode && b.Topology == model.TopologyPrefill {
 		return true
 	}
+	return sameFleet(a, b)
+}
+
+// sameFleet reports whether two deployments scale or count an object together.
+func sameFleet(a, b *model.Deployment) bool {
 	own := map[scaleTarget]bool{}
 	eachTarget(a, func(_ string, target scaleTarget, _ bool) { own[target] = true })
 	shared := false
@@ -113,64 +119,58 @@ func Compared(a, b *model.Deployment) bool {
 	return a.Advisory && b.Advisory && Covers(a.Source.Prometheus, b.Source.Prometheus) && Covers(b.Source.Prometheus, a.Source.Prometheus)
 }
 
-// Server is the metrics of a preset at one server: only there can two
-// deployments read the same series.
-type Server struct {
-	URL    string
-	Preset model.Preset
+// series are those of a preset's metrics at one server, of one model where the
+// preset tells models apart: only there can two deployments read the same ones.
+type series struct {
+	url    string
+	preset model.Preset
+	model  string // without regard to case
 }
 
-// ServerOf returns where a deployment's traffic is read, and false where nowhere.
-func ServerOf(d *model.Deployment) (Server, bool) {
+// seriesOf returns what a deployment's traffic is read of, and false where nothing is.
+func seriesOf(d *model.Deployment) (series, bool) {
 	if d.Source == nil || d.Source.Prometheus == nil {
-		return Server{}, false
+		return series{}, false
 	}
 	p := d.Source.Prometheus
-	return Server{strings.TrimRight(p.URL, "/"), p.Preset}, true
+	return series{strings.TrimRight(p.URL, "/"), p.Preset, strings.ToLower(p.Model)}, true
 }
 
-// prometheusIndex holds who reads what, by server and by model without regard to
-// case: matchers that name a model cover none of another one.
-type prometheusIndex map[Server]map[string][]*model.Deployment
+// Readers holds which deployments read what.
+type Readers map[series][]*model.Deployment
 
-func indexPrometheus(all []*model.Deployment) prometheusIndex {
-	index := prometheusIndex{}
+// ReadersOf returns the readers among deployments.
+func ReadersOf(all []*model.Deployment) Readers {
+	readers := Readers{}
 	for _, d := range all {
-		server, given := ServerOf(d)
-		if !given {
-			continue
+		if of, given := seriesOf(d); given {
+			readers[of] = append(readers[of], d)
 		}
-		if index[server] == nil {
-			index[server] = map[string][]*model.Deployment{}
-		}
-		of := strings.ToLower(d.Source.Prometheus.Model)
-		index[server][of] = append(index[server][of], d)
 	}
-	return index
+	return readers
 }
 
-// candidates returns the deployments whose series a deployment might cover.
-func (index prometheusIndex) candidates(server Server, d *model.Deployment) []*model.Deployment {
-	if of := d.Source.Prometheus.Model; of != "" {
-		return index[server][strings.ToLower(of)]
+// Beside returns the others that may read the same series as a deployment.
+func (r Readers) Beside(d *model.Deployment) []*model.Deployment {
+	of, given := seriesOf(d)
+	if !given {
+		return nil
 	}
-	var all []*model.Deployment
-	for _, of := range index[server] {
-		all = append(all, of...)
+	var others []*model.Deployment
+	for _, other := range r[of] {
+		if other.Name != d.Name {
+			others = append(others, other)
+		}
 	}
-	return all
+	return others
 }
 
 // check finds deployments whose every series this one reads as well.
-func (index prometheusIndex) check(f *Findings, d *model.Deployment) {
-	server, given := ServerOf(d)
-	if !given {
-		return
-	}
+func (r Readers) check(f *Findings, d *model.Deployment) {
 	var names []string
 	severity := Warning
-	for _, other := range index.candidates(server, d) {
-		if other.Name == d.Name || !Covers(d.Source.Prometheus, other.Source.Prometheus) || SameTraffic(d, other) {
+	for _, other := range r.Beside(d) {
+		if !Covers(d.Source.Prometheus, other.Source.Prometheus) || SameTraffic(d, other) {
 			continue
 		}
 		names = append(names, other.Name)
@@ -184,7 +184,7 @@ func (index prometheusIndex) check(f *Findings, d *model.Deployment) {
 }
 
 // Covers reports whether the matchers of a match all that those of b do, both
-// being of one server and preset.
+// reading the same metrics of one server.
 func Covers(a, b *model.PrometheusSource) bool {
 	sameModel := a.Model == b.Model || a.Preset == model.PresetDynamo && strings.EqualFold(a.Model, b.Model)
 	if a.Model != "" && !sameModel || a.Namespace != "" && a.Namespace != b.Namespace {
@@ -196,4 +196,60 @@ func Covers(a, b *model.PrometheusSource) bool {
 		}
 	}
 	return true
+}
+
+// engineIndex holds which deployments read engines, by how these are found.
+type engineIndex map[string][]*model.Deployment
+
+// eachPool calls a function with each way by which a deployment finds engines.
+func eachPool(d *model.Deployment, do func(path, found string)) {
+	if d.Source == nil || d.Source.Engines == nil {
+		return
+	}
+	for _, role := range d.Topology.Roles() {
+		pool, _ := d.Source.Engines.Roles.Get(role)
+		path := "source.engines.roles." + string(role)
+		for _, address := range slices.Concat(pool.Endpoints, pool.ZMQ) {
+			do(path, strings.TrimRight(address, "/"))
+		}
+		if pool.DNS != "" {
+			do(path+".dns", strings.TrimRight(pool.DNS, "/"))
+		}
+		if pods := pool.Kubernetes; pods != nil {
+			do(path+".kubernetes", "the pods with "+pods.Selector+" in namespace "+pods.Namespace)
+		}
+		if pool.NATS != nil {
+			do(path+".nats", "subject "+pool.NATS.Subject+" of "+pool.NATS.URL)
+		}
+	}
+}
+
+func indexEngines(all []*model.Deployment) engineIndex {
+	index := engineIndex{}
+	for _, d := range all {
+		eachPool(d, func(_, found string) { index[found] = append(index[found], d) })
+	}
+	return index
+}
+
+// check finds engines that another deployment reads as well, of another fleet.
+func (index engineIndex) check(f *Findings, d *model.Deployment) {
+	said := map[string]bool{}
+	eachPool(d, func(path, found string) {
+		var names []string
+		severity := Warning
+		for _, other := range index[found] {
+			if other.Name == d.Name || sameFleet(d, other) {
+				continue
+			}
+			names = append(names, other.Name)
+			if !d.Advisory || !other.Advisory {
+				severity = Error
+			}
+		}
+		if len(names) > 0 && !said[path] {
+			said[path] = true
+			f.Add(severity, path, "%s: these engines are read for deployment %s too, and their load is counted in both; leave them to one of them", found, Names(names))
+		}
+	})
 }

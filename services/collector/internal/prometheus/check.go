@@ -224,7 +224,7 @@ func overlaps(f *lint.Findings, d *model.Deployment, family family, found []pm.M
 		shared := slices.IndexFunc(found, func(labels pm.Metric) bool {
 			return !slices.ContainsFunc(its, func(m matcher) bool { return !m.matches(labels) })
 		})
-		if shared < 0 {
+		if shared < 0 || lint.SameTraffic(d, other) {
 			continue
 		}
 		names, example = append(names, other.Name), found[shared]
