@@ -213,8 +213,8 @@ func TestUnreachableLatencies(t *testing.T) {
 		want          []string
 	}{
 		{40, 40, nil},
-		{25, 40, []string{"error: a: sla.ttft_ms: is 25 and cannot be met: by the profile a prompt of 2000 tokens takes 30 ms alone on a prefill engine"}},
-		{40, 21, []string{"error: a: sla.itl_ms: is 21 and cannot be met: by the profile a request of 17000 tokens takes 37.0 ms a token alone on a decode engine"}},
+		{25, 40, []string{"error: a: sla.ttft_ms: is 25 and cannot be met: by the profile a prompt of 2000 tokens, its shortest, takes 30 ms alone on a prefill engine"}},
+		{40, 21, []string{"error: a: sla.itl_ms: is 21 and cannot be met: by the profile a request of 3000 tokens, its shortest, takes 23.0 ms a token alone on a decode engine"}},
 	} {
 		d := deployment(t, "a")
 		d.SLA = model.SLA{TTFTMs: test.ttftMs, ITLMs: test.itlMs}
@@ -240,6 +240,10 @@ func TestUnreachableLatencies(t *testing.T) {
 	found := lint.Check([]*model.Deployment{d}, []*model.Deployment{d})
 	if len(found) != 1 || found[0].Path != "sla.itl_ms" {
 		t.Errorf("of an aggregated engine is found %v, want that 19 ms are less than what an iteration takes", found)
+	}
+	d.SLA = model.SLA{TTFTMs: 1, ITLMs: 50}
+	if found := lint.Check([]*model.Deployment{d}, []*model.Deployment{d}); len(found) != 1 || found[0].Path != "sla.ttft_ms" {
+		t.Errorf("of an aggregated engine is found %v, want that 1 ms is less than what a prompt takes", found)
 	}
 }
 

@@ -53,43 +53,42 @@ func thresholds(f *Findings, l *model.LoadLoop, role model.Role) {
 	}
 }
 
-// latencies finds limits that one request alone on an engine breaks by the
-// samples that come with the configuration: more replicas are then asked for,
-// and do not help.
+// latencies finds limits that one request alone on an engine breaks, be it as
+// short as the shortest of the samples that come with the configuration: more
+// replicas are then asked for, and do not help.
 func latencies(f *Findings, d *model.Deployment, role model.Role, engine model.Engine) {
 	settings := perf.Settings{MinObservations: d.Load.MinObservations, MaxSamples: d.Load.MaxSamples, Buckets: d.Load.Buckets, Engine: engine}
 	ttftMs, itlMs := 0.0, 0.0
-	mean := means(d.Throughput.Samples, role)
+	least := shortest(d.Throughput.Samples, role, settings.MaxSamples)
 	switch role {
 	case model.Prefill:
 		m := perf.NewPrefill(settings)
 		feed(m, d.Throughput.Samples, role)
-		if m.Estimates() {
-			ttftMs = m.TTFTMs(0, 0)
-		}
+		_, ttftMs = m.Rate(least.prompt)
 	case model.Decode:
 		m := perf.NewDecode(settings)
 		feed(m, d.Throughput.Samples, role)
 		// At one token of output the rate is that of iterations.
-		if rps, reachable := m.Rate(d.SLA.ITLMs, mean.context, 1); !reachable {
+		if rps, reachable := m.Rate(d.SLA.ITLMs, least.context, 1); !reachable {
 			itlMs = 1000 / rps
 		}
 	case model.Aggregated:
 		m := perf.NewAggregated(settings)
 		feed(m, d.Throughput.Samples, role)
-		if m.EstimatesTTFT() && mean.prompt > 0 {
-			ttftMs = m.TTFTMs(0, 0, 0)
+		if m.EstimatesTTFT() && least.prompt > 0 {
+			// Of the mean prompt, which the model takes, as much is as if cached.
+			ttftMs = m.TTFTMs(0, 1-least.prompt/least.meanPrompt, 0)
 		}
-		osl := max(1, 2*(mean.context-mean.prompt)) // half of it has been made on average
-		if rps, reach := m.Rate(d.SLA.TTFTMs, d.SLA.ITLMs, mean.prompt, osl, 0); !reach.ITL {
+		osl := max(1, 2*(least.context-least.prompt)) // half of it has been made on average
+		if rps, reach := m.Rate(d.SLA.TTFTMs, d.SLA.ITLMs, least.prompt, osl, 0); !reach.ITL {
 			itlMs = 1000 / (rps * osl)
 		}
 	}
 	if ttftMs > d.SLA.TTFTMs {
-		f.Add(Error, "sla.ttft_ms", "is %g and cannot be met: by the profile a prompt of %.0f tokens takes %.0f ms alone on a %s engine; write more, or use larger engines", d.SLA.TTFTMs, mean.prompt, ttftMs, role)
+		f.Add(Error, "sla.ttft_ms", "is %g and cannot be met: by the profile a prompt of %.0f tokens, its shortest, takes %.0f ms alone on a %s engine; write more, or use faster engines", d.SLA.TTFTMs, least.prompt, ttftMs, role)
 	}
 	if itlMs > d.SLA.ITLMs {
-		f.Add(Error, "sla.itl_ms", "is %g and cannot be met: by the profile a request of %.0f tokens takes %.1f ms a token alone on a %s engine; write more, or use larger engines", d.SLA.ITLMs, mean.context, itlMs, role)
+		f.Add(Error, "sla.itl_ms", "is %g and cannot be met: by the profile a request of %.0f tokens, its shortest, takes %.1f ms a token alone on a %s engine; write more, or use faster engines", d.SLA.ITLMs, least.context, itlMs, role)
 	}
 }
 
@@ -101,31 +100,46 @@ func feed(m interface{ Observe(*model.EngineSample) }, samples []model.EngineSam
 	}
 }
 
-// lengths are means over the requests of samples, in tokens; 0 where none is known.
-type lengths struct{ prompt, context float64 }
+// lengths are those of the requests of samples, in tokens; 0 where none is known.
+type lengths struct {
+	prompt, context float64 // the least
+	meanPrompt      float64 // over the last samples, as the models have it
+}
 
-func means(samples []model.EngineSample, role model.Role) lengths {
-	var prompts, decodes, promptTokens, kvTokens float64
+func shortest(samples []model.EngineSample, role model.Role, last int) lengths {
+	var least lengths
+	var prompts []float64
 	for i := range samples {
 		s := &samples[i].Scheduled
 		if samples[i].Role != role {
 			continue
 		}
-		if s.PrefillTokens != nil && s.PrefillRequests != nil && *s.PrefillRequests > 0 {
-			prompts += float64(*s.PrefillRequests)
-			promptTokens += float64(*s.PrefillTokens)
+		if prompt := each(s.PrefillTokens, s.PrefillRequests); prompt > 0 {
+			prompts = append(prompts, prompt)
+			least.prompt = shorter(least.prompt, prompt)
 		}
-		if s.DecodeKVTokens != nil && s.DecodeRequests != nil && *s.DecodeRequests > 0 {
-			decodes += float64(*s.DecodeRequests)
-			kvTokens += float64(*s.DecodeKVTokens)
+		if context := each(s.DecodeKVTokens, s.DecodeRequests); context > 0 {
+			least.context = shorter(least.context, context)
 		}
 	}
-	var mean lengths
-	if prompts > 0 {
-		mean.prompt = promptTokens / prompts
+	prompts = prompts[max(0, len(prompts)-last):]
+	for _, prompt := range prompts {
+		least.meanPrompt += prompt / float64(len(prompts))
 	}
-	if decodes > 0 {
-		mean.context = kvTokens / decodes
+	return least
+}
+
+// each returns the tokens of one request, 0 where they are not known.
+func each(tokens, requests *int) float64 {
+	if tokens == nil || requests == nil || *requests == 0 {
+		return 0
 	}
-	return mean
+	return float64(*tokens) / float64(*requests)
+}
+
+func shorter(least, length float64) float64 {
+	if least == 0 {
+		return length
+	}
+	return min(least, length)
 }
