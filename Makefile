@@ -114,6 +114,11 @@ bench: $(benchstat) ## Run every benchmark COUNT times (6) into out/bench.txt (O
 	go test -run '^$$' -bench . -benchmem -count=$(or $(COUNT),6) -timeout 60m work | tee out/bench.txt
 	$(benchstat) $(OLD) out/bench.txt
 
+.PHONY: bench-kubernetes
+bench-kubernetes: ## Measure the actuator on a real Kubernetes control plane: from decision to write, a thousand active deployments
+	assets=$$(tools/kubernetes/build) && export TIDEMARK_KUBERNETES=$$assets && \
+	go test -tags e2e -run '^$$' -bench '^BenchmarkKubernetes' -benchtime 5s -timeout 20m $(kubernetes_packages)
+
 .PHONY: browser
 browser: ## Find Chromium for the tests of pages, or install it
 	@tools/browser

@@ -28,7 +28,7 @@ import (
 // world is a log, a fleet in memory, and the actuators at work on them. It lives
 // in a bubble of virtual time.
 type world struct {
-	*testing.T
+	testing.TB
 	log    events.Log
 	topics events.Topics
 	fleet  *connectortest.Fleet
@@ -40,7 +40,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{T: t, log: log, topics: events.Topics{Prefix: "test."}, fleet: connectortest.NewFleet()}
+	w := &world{TB: t, log: log, topics: events.Topics{Prefix: "test."}, fleet: connectortest.NewFleet()}
 	t.Cleanup(func() {
 		if err := log.Close(); err != nil {
 			t.Error(err)

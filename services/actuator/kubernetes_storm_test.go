@@ -3,7 +3,6 @@
 package actuator
 
 import (
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -357,77 +356,4 @@ func TestKubernetesServerThatDoesNotAnswer(t *testing.T) {
 	f.set(nil)
 	k.decideBoth("chat", model.PerRole[int]{Decode: new(2)}, model.PerRole[int]{Decode: new(3)})
 	k.await("chat", "failed: ", "started", "applied", "settled")
-}
-
-// TestKubernetesThousandDeployments measures from a decision's publication to the
-// write in the API server's audit log: at a steady rate, and all at once.
-func TestKubernetesThousandDeployments(t *testing.T) {
-	k := newKube(t)
-	const deployments = 1000
-	var making sync.WaitGroup
-	slots := make(chan struct{}, 16)
-	for i := range deployments {
-		making.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			name := fmt.Sprintf("model-%04d", i)
-			k.create(resource("example.com", "v1", "modelservers"), k.namespace, `{"apiVersion": "example.com/v1", "kind": "ModelServer", "metadata": {"name": %q}, "spec": {"replicas": 1}}`, name)
-		})
-	}
-	making.Wait()
-	for i := range deployments {
-		name := fmt.Sprintf("model-%04d", i)
-		k.revise(name, true, model.KubernetesTarget{}, model.KubernetesTarget{APIVersion: "example.com/v1", Kind: "ModelServer", Name: name}, onlyDecode)
-	}
-	k.begin(func(c *Config) { c.SettleEvery = time.Second })
-	published := map[string]time.Time{}
-	decide := func(i, from int) {
-		name := fmt.Sprintf("model-%04d", i)
-		k.decideBoth(name, model.PerRole[int]{Decode: new(from)}, model.PerRole[int]{Decode: new(from + 1)})
-		published[fmt.Sprint(name, from+1)] = time.Now()
-	}
-	measure := func(what string, n, number int) {
-		t.Helper()
-		var latencies []time.Duration
-		k.until(what, func() bool {
-			latencies = nil
-			for _, r := range k.written() {
-				if asked(r) == number {
-					latencies = append(latencies, r.At.Sub(published[fmt.Sprint(r.Object.Name, number)]))
-				}
-			}
-			return len(latencies) == n
-		})
-		slices.Sort(latencies)
-		t.Logf("%s: from published to written p50 %v, p99 %v, most %v", what, latencies[n/2].Round(time.Millisecond), latencies[n*99/100].Round(time.Millisecond), latencies[n-1].Round(time.Millisecond))
-	}
-	for i := range 200 {
-		decide(i, 1)
-		time.Sleep(50 * time.Millisecond)
-	}
-	measure("20 decisions a second", 200, 2)
-	for i := range deployments {
-		from := 1
-		if i < 200 {
-			from = 2
-		}
-		if i >= 200 {
-			published[fmt.Sprintf("model-%04d%d", i, 2)] = time.Now()
-		}
-		decide(i, from)
-	}
-	k.until("all at once", func() bool { return len(k.written()) == deployments+200 })
-	var most time.Duration
-	for _, r := range k.written()[200:] {
-		most = max(most, r.At.Sub(published[fmt.Sprint(r.Object.Name, asked(r))]))
-	}
-	t.Logf("a change of all %d at once: the last was written after %v", deployments, most.Round(time.Millisecond))
-	var body struct {
-		Metadata struct{ ResourceVersion string }
-	}
-	for _, r := range k.written() {
-		if json.Unmarshal(r.Body, &body) != nil || body.Metadata.ResourceVersion == "" {
-			t.Fatalf("a write that is not conditioned on a version: %s", r.Body)
-		}
-	}
 }

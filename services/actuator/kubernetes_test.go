@@ -60,7 +60,7 @@ var shared struct {
 
 // kube is a namespace of the control plane, and a log with actuators at work.
 type kube struct {
-	*testing.T
+	T testing.TB
 	*world
 	cluster   *kubetest.Cluster
 	admin     dynamic.Interface
@@ -70,7 +70,7 @@ type kube struct {
 	epochs    map[string]int
 }
 
-func newKube(t *testing.T) *kube {
+func newKube(t testing.TB) *kube {
 	t.Helper()
 	shared.once.Do(func() {
 		if shared.cluster, shared.err = kubetest.Start(context.Background()); shared.err == nil {
@@ -89,10 +89,11 @@ func newKube(t *testing.T) *kube {
 	}
 	k := &kube{
 		T: t, node: "node-0", cluster: shared.cluster, admin: shared.admin, revisions: map[string]int{}, epochs: map[string]int{},
-		world:     &world{T: t, log: log, topics: events.Topics{Prefix: "test."}},
+		world:     &world{TB: t, log: log, topics: events.Topics{Prefix: "test."}},
 		namespace: strings.ToLower(strings.NewReplacer("/", "-", "_", "-", " ", "-", ",", "").Replace(t.Name())),
 	}
-	k.namespace = strings.TrimPrefix(k.namespace, "testkubernetes")
+	k.namespace = strings.TrimPrefix(strings.TrimPrefix(k.namespace, "test"), "benchmark")
+	k.namespace = strings.TrimPrefix(k.namespace, "kubernetes")
 	k.create(resource("", "v1", "namespaces"), "", `{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": %q}}`, k.namespace)
 	for _, object := range manifests(t, "../../deploy/kubernetes/fleet-namespace/rolebindings.yaml") {
 		k.put(object, k.namespace)
@@ -182,7 +183,7 @@ func decode(content []byte) ([]*unstructured.Unstructured, error) {
 	return objects, nil
 }
 
-func manifests(t *testing.T, file string) []*unstructured.Unstructured {
+func manifests(t testing.TB, file string) []*unstructured.Unstructured {
 	t.Helper()
 	content, err := os.ReadFile(file)
 	if err != nil {
