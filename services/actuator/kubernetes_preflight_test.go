@@ -136,7 +136,7 @@ func TestKubernetesPreflight(t *testing.T) {
 		},
 		{
 			name: "the collector may not", as: "tidemark-collector", target: [2]int{2, 3},
-			want: [2]string{"prefill to 2: forbidden", "decode to 3: forbidden"},
+			want: [2]string{"prefill from 2 to 2: forbidden", "decode from 2 to 3: forbidden"},
 		},
 		{
 			name: "quota", arrange: func(k *kube) {
