@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -26,6 +27,18 @@ func TestFreeze(t *testing.T) {
 	if got := succeed(t, "get", "chat", "-o", "json", "--log", url); !strings.Contains(got, `"reason": "incident 4711"`) {
 		t.Errorf("get does not say why:\n%s", got)
 	}
+	for hours, want := range map[int]string{0: "chat    advisory   ", 1: "chat    advisory (frozen)"} {
+		window := fmt.Sprintf("limits: {freeze_windows: [{cron: '0 * * * *', duration_s: %v}]}", max(float64(hours)*3600, 1e-3))
+		file := deploymentsFile(t, []string{"chat", "embed"}, simulatedSource, simulatedActuator, window)
+		succeed(t, "thaw", "--all", "--reason", "test", "--log", url)
+		succeed(t, "apply", "-f", file, "--log", url)
+		if got := succeed(t, "get", "--log", url); !strings.Contains(got, want) {
+			t.Errorf("with a window of %d h, get has no line %q:\n%s", hours, want, got)
+		}
+		succeed(t, "freeze", "--all", "--reason", "test", "--log", url)
+	}
+	unknown := deploymentsFile(t, []string{"chat"}, "limits: {freeze_windows: [{cron: '0 * * * *', duration_s: 60, time_zone: Mars/Olympus}]}")
+	tidemark(t, "", "apply", "-f", unknown, "--log", url).wantLine(t, exitError, `deployments[0].limits.freeze_windows[0].time_zone: is "Mars/Olympus", which is no IANA time zone`)
 	for command, problem := range map[string]string{
 		"freeze nobody --reason test": `there is no deployment "nobody"`,
 		"thaw chat --reason test":     "all deployments are frozen, and with them chat; end that by tidemark thaw --all",

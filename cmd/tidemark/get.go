@@ -13,6 +13,7 @@ import (
 
 	"tidemark.dev/pkg/events"
 	"tidemark.dev/pkg/model"
+	"tidemark.dev/services/actuator"
 )
 
 // status is a deployment and the newest decision about it.
@@ -22,6 +23,8 @@ type status struct {
 	Decision *model.ScalingDecision `json:"decision,omitempty"`
 	// Frozen is nil where the actuator is free to act.
 	Frozen *model.ScalingFrozen `json:"frozen,omitempty"`
+	// FreezeWindow is nil where none is open.
+	FreezeWindow *model.FreezeWindow `json:"freeze_window,omitempty"`
 }
 
 func newGet() *cobra.Command {
@@ -62,6 +65,7 @@ func newGet() *cobra.Command {
 		for i, one := range configured {
 			statuses[i] = status{DeploymentConfigured: one, Decision: newest[one.Deployment]}
 			statuses[i].Frozen, _ = table.Frozen(one.Deployment)
+			statuses[i].FreezeWindow, _ = actuator.OpenWindow(&one.Spec.Limits, one.Spec.Clock().At(time.Now()))
 		}
 		return printStatuses(cmd.OutOrStdout(), statuses, output)
 	}
@@ -94,7 +98,7 @@ func printStatuses(out io.Writer, statuses []status, output string) error {
 	for _, s := range statuses {
 		current, recommended, action, observed := "-", "-", "-", "-"
 		mode := string(s.Spec.Mode())
-		if s.Frozen != nil {
+		if s.Frozen != nil || s.FreezeWindow != nil {
 			mode += " (frozen)"
 		}
 		if d := s.Decision; d != nil {

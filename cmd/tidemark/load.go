@@ -13,6 +13,7 @@ import (
 	"tidemark.dev/pkg/model/forecast"
 	"tidemark.dev/pkg/model/perf"
 	"tidemark.dev/pkg/model/sim"
+	"tidemark.dev/services/actuator"
 )
 
 // loadFiles reads several configuration files, between which each deployment
@@ -53,6 +54,9 @@ func loadDeployments(stdin io.Reader, file string) ([]model.Deployment, error) {
 		}
 		if err := checkPredictor(&specs[i]); err != nil {
 			return nil, fmt.Errorf("%s: deployments[%d].throughput.predictor_params: %w", file, i, err)
+		}
+		if err := actuator.CheckZones(&specs[i].Limits); err != nil {
+			return nil, fmt.Errorf("%s: deployments[%d].%w", file, i, err)
 		}
 		if err := loadWarmup(&specs[i], filepath.Dir(file)); err != nil {
 			return nil, fmt.Errorf("%s: deployments[%d].throughput.warmup_trace: %w", file, i, err)

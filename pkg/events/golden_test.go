@@ -62,6 +62,11 @@ func everyEvent() map[string]sealed {
 	spec.Actuator = &model.Actuator{Simulated: &model.SimulatedActuator{}}
 	active := spec
 	active.Advisory = false
+	limited := active
+	limited.Limits = model.Limits{
+		MaxReplicas: 16, MaxChangeReplicas: 8, ChangeIntervalS: 600,
+		FreezeWindows: []model.FreezeWindow{{Cron: "0 22 * * FRI", DurationS: 201600, TimeZone: "Europe/Berlin"}},
+	}
 
 	control := events.About{Source: "/tidemark/control", Time: observedAt.Add(-3 * time.Hour)}
 	decider := events.About{Source: "/tidemark/decider", CausationID: observationID, CorrelationID: observationID, TraceParent: trace}
@@ -82,6 +87,9 @@ func everyEvent() map[string]sealed {
 		}, control},
 		"deployment-configured/v1/active": {&model.DeploymentConfigured{
 			Deployment: "chat-70b", Revision: 4, Epoch: 1, Spec: active, ChangedBy: "ops@control-1", Reason: "advice was right for a week",
+		}, control},
+		"deployment-configured/v1/limited": {&model.DeploymentConfigured{
+			Deployment: "chat-70b", Revision: 5, Epoch: 1, Spec: limited, ChangedBy: "ops@control-1", Reason: "nothing over the weekend",
 		}, control},
 		"deployment-retired/v1/retired": {&model.DeploymentRetired{
 			Deployment: "chat-70b", Revision: 5, ChangedBy: "ops@control-1", Reason: "moved to chat-120b",

@@ -23,8 +23,11 @@ const (
 	RejectedNotReady Rejection = "not_ready"
 	// RejectedConflict: somebody else changed the target meanwhile.
 	RejectedConflict Rejection = "conflict"
-	// RejectedFrozen: somebody froze the deployment, or all of them.
+	// RejectedFrozen: somebody froze the deployment, or all of them, or a freeze
+	// window is open.
 	RejectedFrozen Rejection = "frozen"
+	// RejectedLimited: the change goes beyond the actuator's own limits.
+	RejectedLimited Rejection = "limited"
 	// RejectedOutOfBounds: the target lies outside the deployment's bounds.
 	RejectedOutOfBounds Rejection = "out_of_bounds"
 )

@@ -33,6 +33,8 @@ type Deployment struct {
 	Behavior   Behavior          `json:"behavior"`
 	Source     *Source           `json:"source,omitempty"`
 	Actuator   *Actuator         `json:"actuator,omitempty"`
+	// Limits are the actuator's own.
+	Limits Limits `json:"limits,omitzero"`
 }
 
 // Mode returns the deployment's mode.

@@ -213,4 +213,5 @@ func (d *Deployment) checkShells(c *checks) {
 	if d.Actuator != nil {
 		d.checkActuator(c)
 	}
+	d.checkLimits(c)
 }

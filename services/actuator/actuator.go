@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"tidemark.dev/pkg/events"
@@ -87,29 +88,60 @@ func (a *Actuator) Run(ctx context.Context, ready func()) error {
 	working.Go(func() error { return a.ledger.follow(ctx) })
 	working.Go(func() error { return a.settle(ctx) })
 	working.Go(func() error { return a.subscribeWhileActive(ctx) })
-	working.Go(func() error { return a.showFreezes(ctx) })
+	working.Go(func() error { return a.showLimits(ctx) })
 	ready()
 	return working.Wait()
 }
 
-// showFreezes keeps the metric of the freezes.
-func (a *Actuator) showFreezes(ctx context.Context) error {
+// showLimits keeps the metrics of what holds the actuator back: freezes, which come
+// by the log and by the clock, and the room that limits leave.
+func (a *Actuator) showLimits(ctx context.Context) error {
+	shown := map[string]bool{}
 	for {
 		changed := a.deployments.Changed()
-		a.metrics.frozen.Reset()
+		gone := shown
+		shown = map[string]bool{}
 		for _, configured := range a.deployments.All() {
-			frozen := 0.0
-			if _, is := a.deployments.Frozen(configured.Deployment); is {
-				frozen = 1
+			name, limits := configured.Deployment, &configured.Spec.Limits
+			shown[name] = true
+			delete(gone, name)
+			now := configured.Spec.Clock().At(a.now())
+			_, frozen := a.deployments.Frozen(name)
+			window, _ := OpenWindow(limits, now)
+			a.metrics.frozen.WithLabelValues(name).Set(truth(frozen || window != nil))
+			if limits.MaxChangeReplicas == 0 {
+				a.metrics.room.DeletePartialMatch(prometheus.Labels{"deployment": name})
+				continue
 			}
-			a.metrics.frozen.WithLabelValues(configured.Deployment).Set(frozen)
+			past, _ := a.ledger.of(name, "")
+			used := past.changedSince(now.Add(-limits.ChangeInterval()))
+			for _, role := range configured.Spec.Topology.Roles() {
+				n, _ := used.Get(role)
+				a.metrics.room.WithLabelValues(name, string(role)).Set(float64(max(limits.MaxChangeReplicas-n, 0)))
+			}
 		}
+		for name := range gone {
+			a.metrics.frozen.DeleteLabelValues(name)
+			a.metrics.room.DeletePartialMatch(prometheus.Labels{"deployment": name})
+		}
+		// What depends on the clock is shown within a second.
+		tick := time.NewTimer(time.Second)
 		select {
 		case <-changed:
+		case <-tick.C:
 		case <-ctx.Done():
+			tick.Stop()
 			return ctx.Err()
 		}
+		tick.Stop()
 	}
+}
+
+func truth(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 // subscribeWhileActive keeps the subscription to decisions exactly while some
@@ -233,6 +265,9 @@ func (a *Actuator) view(ctx context.Context, event events.Event, decision *model
 	}
 	seen.past, seen.handled = a.ledger.of(decision.Deployment, event.ID)
 	seen.past.frozen, _ = a.deployments.Frozen(decision.Deployment)
+	if seen.configured != nil {
+		seen.past.window, seen.past.windowSince = OpenWindow(&seen.configured.Spec.Limits, now)
+	}
 	seen.verdict = gate(seen.configured, decision, event.ID, seen.past, now)
 	return seen, nil
 }

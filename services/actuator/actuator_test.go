@@ -426,6 +426,67 @@ func TestFreezeStopsWhatIsUnderWay(t *testing.T) {
 	})
 }
 
+// TestLimits: what the actuator allows itself is counted from the log, and so over a
+// restart, and shows in its metrics; a freeze window stops it by the clock.
+func TestLimits(t *testing.T) {
+	inTime(t, func(w *world) {
+		limit := func(s *model.Deployment) {
+			s.Behavior.DecisionTTLS = 60
+			s.Limits = model.Limits{
+				MaxReplicas: 5, MaxChangeReplicas: 2, ChangeIntervalS: 120,
+				FreezeWindows: []model.FreezeWindow{{Cron: "10 * * * *", DurationS: 300, TimeZone: "UTC"}},
+			}
+			s.Load.MaxStep, s.Throughput.MaxStep = 2, 2
+		}
+		w.configure("chat", 1, 1, true, limit)
+		first := w.start("one")
+		try := func(to int, outcomes ...string) {
+			w.Helper()
+			before := len(w.outcomes("chat"))
+			w.decide("chat", 1, w.prefill("chat"), to)
+			w.settled()
+			if got := w.outcomes("chat")[before:]; !slices.Equal(got, outcomes) {
+				w.Errorf("to %d: the actuations are %q, want %q", to, got, outcomes)
+			}
+		}
+		room := func(r *running) float64 { return testutil.ToFloat64(r.metrics.room.WithLabelValues("chat", "prefill")) }
+		done := []string{"started", "applied", "settled"}
+		w.settled()
+		if room(first) != 2 {
+			w.Errorf("room is %v, want 2", room(first))
+		}
+		try(3, done...)
+		try(1, "limited") // down counts like up
+		first.stop()
+		second := w.start("two")
+		try(5, "limited")
+		try(4, done...)
+		if room(second) != 0 {
+			w.Errorf("room is %v, want 0", room(second))
+		}
+		try(3, "limited")
+		time.Sleep(2 * time.Minute)
+		try(5, done...)
+		try(6, "limited") // max_replicas
+		time.Sleep(10*time.Minute - time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)) + time.Second)
+		synctest.Wait()
+		if testutil.ToFloat64(second.metrics.frozen) != 1 {
+			w.Error("a window is open, and the metric says that nothing is frozen")
+		}
+		try(4, "frozen")
+		time.Sleep(5 * time.Minute)
+		try(4, done...)
+		if testutil.ToFloat64(second.metrics.frozen) != 0 {
+			w.Error("no window is open, and the metric says that one is")
+		}
+		w.configure("chat", 2, 1, true)
+		w.settled()
+		if n := testutil.CollectAndCount(second.metrics.room); n != 0 {
+			w.Errorf("%d series of a room that nothing limits", n)
+		}
+	})
+}
+
 // TestRestartFences: a new process knows from the log what was handled.
 func TestRestartFences(t *testing.T) {
 	inTime(t, func(w *world) {

@@ -56,6 +56,8 @@ func gate(configured *model.DeploymentConfigured, decision *model.ScalingDecisio
 		return refuse(model.RejectedStaleEpoch, "decision is of epoch %d, the deployment is in epoch %d", decision.Epoch, configured.Epoch)
 	case past.frozen != nil:
 		return refuse(model.RejectedFrozen, "%s froze %s at %s: %s", past.frozen.ChangedBy, cmp.Or(past.frozen.Deployment, "all deployments"), instant(past.frozen.OccurredAt), past.frozen.Reason)
+	case past.window != nil:
+		return refuse(model.RejectedFrozen, "the freeze window %v is open since %s", past.window, instant(past.windowSince))
 	case decision.ObservedAt.Sub(now) > ttl:
 		// Clocks may differ, by less than a decision lives.
 		return refuse(model.RejectedNotYetValid, "decision is of %s, it is %s", instant(decision.ObservedAt), instant(now))
@@ -64,7 +66,10 @@ func gate(configured *model.DeploymentConfigured, decision *model.ScalingDecisio
 	case newest.observedAt.After(decision.ObservedAt), newest.observedAt.Equal(decision.ObservedAt) && newest.decisionID != id:
 		return refuse(model.RejectedSuperseded, "a decision of %s was handled already, this one is of %s", instant(newest.observedAt), instant(decision.ObservedAt))
 	}
-	return bounds(&configured.Spec, decision)
+	if within := bounds(&configured.Spec, decision); !within.pass {
+		return within
+	}
+	return limits(&configured.Spec.Limits, decision, past, now)
 }
 
 func instant(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
@@ -94,6 +99,29 @@ func bounds(spec *model.Deployment, decision *model.ScalingDecision) verdict {
 	}
 	return verdict{pass: true}
 }
+
+// limits checks the changes against the actuator's own limits.
+func limits(limit *model.Limits, decision *model.ScalingDecision, past history, now time.Time) verdict {
+	changed := changes(decision)
+	used := past.changedSince(now.Add(-limit.ChangeInterval()))
+	for _, role := range model.AllRoles {
+		change, is := changed.Get(role)
+		if !is {
+			continue
+		}
+		if most := limit.MaxReplicas; most > 0 && change.To > most && change.To > change.From {
+			return refuse(model.RejectedLimited, "role %s would rise to %d, and limits.max_replicas is %d", role, change.To, most)
+		}
+		before, _ := used.Get(role)
+		if most := limit.MaxChangeReplicas; most > 0 && before+size(change) > most {
+			return refuse(model.RejectedLimited, "role %s would change by %d replicas after %d in the last %v, and limits.max_change_replicas is %d",
+				role, size(change), before, limit.ChangeInterval(), most)
+		}
+	}
+	return verdict{pass: true}
+}
+
+func size(change model.Change) int { return max(change.To-change.From, change.From-change.To) }
 
 // changes returns what a decision changes: the roles whose target is not what
 // the fleet is set to.

@@ -105,6 +105,31 @@ func TestGate(t *testing.T) {
 		{name: "no budget", change: func(in *input) {
 			in.configured.Spec.Budget.MaxGPUs, in.decision.Target = model.Unbounded, both(6, 12)
 		}},
+		{name: "a freeze window is open", change: func(in *input) {
+			in.past.window, in.past.windowSince = &model.FreezeWindow{Cron: "0 13 * * MON", DurationS: 60, TimeZone: "Europe/Berlin"}, noon
+		}, reason: model.RejectedFrozen, detail: `the freeze window "0 13 * * MON" in Europe/Berlin, for 1m0s is open since 2026-11-23T12:00:00Z`},
+		{name: "up to the actuator's own limit", change: func(in *input) { in.configured.Spec.Limits.MaxReplicas = 4 }},
+		{name: "above the actuator's own limit", change: func(in *input) {
+			in.configured.Spec.Limits.MaxReplicas, in.decision.Target = 4, both(2, 5)
+		}, reason: model.RejectedLimited, detail: "role decode would rise to 5, and limits.max_replicas is 4"},
+		{name: "towards the actuator's own limit, from above it", change: func(in *input) {
+			in.configured.Spec.Limits.MaxReplicas, in.decision.Target = 2, both(2, 3)
+		}},
+		{name: "all the change that is allowed", change: func(in *input) {
+			in.configured.Spec.Limits.MaxChangeReplicas, in.configured.Spec.Limits.ChangeIntervalS = 4, 600
+			in.past.changes = []begunChange{
+				{"earlier", in.now.Add(-599 * time.Second), both(model.Change{From: 4, To: 2}, model.Change{From: 1, To: 9})},
+				{"one more", in.now.Add(-time.Second), model.PerRole[model.Change]{Prefill: &model.Change{From: 2, To: 3}}},
+			}
+		}},
+		{name: "more change than is allowed", change: func(in *input) {
+			in.configured.Spec.Limits.MaxChangeReplicas, in.configured.Spec.Limits.ChangeIntervalS = 3, 600
+			in.past.changes = []begunChange{{"earlier", in.now.Add(-599 * time.Second), model.PerRole[model.Change]{Prefill: &model.Change{From: 5, To: 2}}}}
+		}, reason: model.RejectedLimited, detail: "role prefill would change by 1 replicas after 3 in the last 10m0s, and limits.max_change_replicas is 3"},
+		{name: "change that was long ago", change: func(in *input) {
+			in.configured.Spec.Limits.MaxChangeReplicas, in.configured.Spec.Limits.ChangeIntervalS = 3, 600
+			in.past.changes = []begunChange{{"earlier", in.now.Add(-600 * time.Second), model.PerRole[model.Change]{Prefill: &model.Change{From: 5, To: 2}}}}
+		}},
 		{name: "shorter-lived decisions since", change: func(in *input) {
 			in.configured.Spec.Behavior.DecisionTTLS = 1
 		}, reason: model.RejectedExpired},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -44,6 +45,16 @@ type account struct {
 	set model.PerRole[int]
 	// unsettled is the newest change that the fleet has not reached yet.
 	unsettled *unsettled
+	// changes are the newest changes that were begun, each once, whatever became of
+	// them.
+	changes []begunChange
+}
+
+// begunChange is a change that was begun, and may have been made.
+type begunChange struct {
+	decisionID string
+	at         time.Time
+	roles      model.PerRole[model.Change]
 }
 
 // sequence orders the decisions of a deployment.
@@ -64,9 +75,32 @@ type history struct {
 	newest sequence
 	// frozen is the freeze that the deployment is under, or nil.
 	frozen *model.ScalingFrozen
+	// window is the freeze window that is open, or nil.
+	window      *model.FreezeWindow
+	windowSince time.Time
 	// begun tells that this decision was begun, and that nothing says how that
 	// ended: an actuator stopped in the middle of it.
 	begun bool
+	// changes are those of other decisions that were begun.
+	changes []begunChange
+}
+
+// changedSince returns by how many replicas each role was changed after an instant
+// on the deployment's clock, up and down added together.
+func (h *history) changedSince(at time.Time) model.PerRole[int] {
+	var sum model.PerRole[int]
+	for _, change := range h.changes {
+		if !change.at.After(at) {
+			continue
+		}
+		for _, role := range model.AllRoles {
+			if c, is := change.roles.Get(role); is {
+				before, _ := sum.Get(role)
+				sum.Set(role, before+size(c))
+			}
+		}
+	}
+	return sum
 }
 
 func newLedger(log events.Log, topics events.Topics, logger *slog.Logger) *ledger {
@@ -140,11 +174,13 @@ func (l *ledger) add(fact any) {
 	case *model.ScalingStarted:
 		a := l.account(fact.Deployment)
 		a.advance(&fact.Actuation)
+		a.change(&fact.Actuation)
 		if !a.outcomes[fact.DecisionID] {
 			a.begun[fact.DecisionID] = true
 		}
 	case *model.ScalingApplied:
 		a := l.account(fact.Deployment)
+		a.change(&fact.Actuation)
 		if !a.outcome(&fact.Actuation) {
 			return
 		}
@@ -198,6 +234,16 @@ func (a *account) advance(done *model.Actuation) {
 	}
 }
 
+// change takes note of a change that was begun.
+func (a *account) change(begun *model.Actuation) {
+	if slices.ContainsFunc(a.changes, func(c begunChange) bool { return c.decisionID == begun.DecisionID }) {
+		return
+	}
+	if a.changes = append(a.changes, begunChange{begun.DecisionID, begun.OccurredAt, begun.Roles}); len(a.changes) > remembered {
+		a.changes = a.changes[1:]
+	}
+}
+
 // remember notes that a decision has an outcome, and reports whether that is new.
 func (a *account) remember(decisionID string) bool {
 	delete(a.begun, decisionID)
@@ -224,7 +270,13 @@ func (l *ledger) of(deployment, decisionID string) (past history, handled bool) 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.account(deployment)
-	return history{newest: a.newest, begun: a.begun[decisionID]}, a.outcomes[decisionID]
+	past = history{newest: a.newest, begun: a.begun[decisionID]}
+	for _, change := range a.changes {
+		if change.decisionID != decisionID {
+			past.changes = append(past.changes, change)
+		}
+	}
+	return past, a.outcomes[decisionID]
 }
 
 // setTo returns what a role was last set to, and whether it ever was.

@@ -15,6 +15,7 @@ type metrics struct {
 	rejections *prometheus.CounterVec
 	settle     prometheus.Histogram
 	frozen     *prometheus.GaugeVec
+	room       *prometheus.GaugeVec
 }
 
 func newMetrics(registerer prometheus.Registerer) *metrics {
@@ -31,8 +32,11 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 			Name: "tidemark_actuator_rejections_total", Help: "Decisions that were not acted on, by reason.",
 		}, []string{"reason"}),
 		frozen: factory.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "tidemark_actuator_frozen", Help: "1 while the actuator is frozen for a deployment, else 0.",
+			Name: "tidemark_actuator_frozen", Help: "1 while the actuator is frozen for a deployment, by a person or by a freeze window, else 0.",
 		}, []string{"deployment"}),
+		room: factory.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "tidemark_actuator_change_room_replicas", Help: "Replicas by which a role may change now, within limits.max_change_replicas.",
+		}, []string{"deployment", "role"}),
 		settle: factory.NewHistogram(prometheus.HistogramOpts{
 			Name: "tidemark_actuator_settle_duration_seconds", Help: "Time from a change to the fleet having reached it, on the deployment's clock.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 14),
