@@ -425,6 +425,9 @@ func (s *storyteller) becameOfIt() {
 				}
 			}
 			text = strings.Join(changes, ", ")
+			if o.Limited != "" {
+				text += " (limited: " + o.Limited + ")"
+			}
 		case "rejected":
 			text = string(o.Reason)
 			if o.Detail != "" {

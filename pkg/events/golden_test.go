@@ -75,6 +75,8 @@ func everyEvent() map[string]sealed {
 		Deployment: "chat-70b", DecisionID: decisionID, Epoch: 1, ObservedAt: observedAt, OccurredAt: observedAt.Add(1250 * time.Millisecond),
 		Connector: "simulated", Roles: model.PerRole[model.Change]{Prefill: &model.Change{From: 2, To: 3}},
 	}
+	partly := done
+	partly.Limited = "role prefill goes to 3 instead of 8: it changed by 7 in the last 10m0s, and limits.max_change_replicas is 8"
 	settled := done
 	settled.OccurredAt = done.OccurredAt.Add(64200 * time.Millisecond)
 	none := done
@@ -144,6 +146,7 @@ func everyEvent() map[string]sealed {
 		}, events.About{Source: "/tidemark/decider", CausationID: events.ObservationID("chat-8b", observedAt)}},
 		"scaling-started/v1/started": {&model.ScalingStarted{Actuation: done}, actuator},
 		"scaling-applied/v1/applied": {&model.ScalingApplied{Actuation: done}, actuator},
+		"scaling-applied/v1/limited": {&model.ScalingApplied{Actuation: partly}, actuator},
 		"scaling-rejected/v1/expired": {&model.ScalingRejected{
 			Actuation: none, Reason: model.RejectedExpired, Detail: "valid until 20:01:05, and it is 20:04:31",
 		}, actuator},

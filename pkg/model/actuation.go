@@ -26,7 +26,8 @@ const (
 	// RejectedFrozen: somebody froze the deployment, or all of them, or a freeze
 	// window is open.
 	RejectedFrozen Rejection = "frozen"
-	// RejectedLimited: the change goes beyond the actuator's own limits.
+	// RejectedLimited: the actuator's own limits leave nothing of the change to be
+	// done now.
 	RejectedLimited Rejection = "limited"
 	// RejectedOutOfBounds: the target lies outside the deployment's bounds.
 	RejectedOutOfBounds Rejection = "out_of_bounds"
@@ -49,6 +50,9 @@ type Actuation struct {
 	OccurredAt time.Time       `json:"occurred_at"`
 	Connector  string          `json:"connector"`
 	Roles      PerRole[Change] `json:"roles,omitzero"`
+	// Limited says in one line what the actuator's limits held back of the
+	// decision, if they did.
+	Limited string `json:"limited,omitempty"`
 }
 
 // ScalingStarted records that an actuator is about to write. It is in the log

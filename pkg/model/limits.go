@@ -10,7 +10,7 @@ import (
 )
 
 // Limits are the actuator's own. The decider does not know them: decisions say what
-// should be done, and the actuator refuses, whole, what goes beyond them.
+// should be done, and the actuator does as much of it as they leave room for.
 type Limits struct {
 	// MaxReplicas is how far a role may rise; 0 is no limit.
 	MaxReplicas int `json:"max_replicas,omitzero"`
@@ -49,16 +49,52 @@ func (w FreezeWindow) schedule() (cron.Schedule, bool) {
 }
 
 // Open returns when a window that is open at an instant began, and whether it is
-// open, on the wall clock of its zone. One that cannot be read is: what should stop
-// writes fails closed.
+// open, on the wall clock of its zone. A time that comes twice, since clocks are set
+// back, begins it twice; one that is left out, since they are set forward, begins it
+// when it would have come: a protection is never left out. A window that cannot be
+// read is open: what should stop writes fails closed.
 func (w FreezeWindow) Open(at time.Time, zone *time.Location) (since time.Time, open bool) {
 	schedule, ok := w.schedule()
 	if !ok {
 		return at, true
 	}
-	// The parser leaves the zone to the instant that it is asked about.
-	begins := schedule.Next(at.Add(-w.duration()).In(zone))
-	return begins, !begins.IsZero() && !begins.After(at)
+	// What clocks on the wall show is written as if it were UTC, which leaves no
+	// time out: the parser passes over times that there are not.
+	shown := at.UTC().Add(offset(at, zone))
+	last := shown.Add(clockChange)
+	for wall := schedule.Next(shown.Add(-w.duration() - clockChange)); !wall.IsZero() && !wall.After(last); wall = schedule.Next(wall) {
+		for _, begins := range instants(wall, zone) {
+			if !begins.After(at) && at.Before(begins.Add(w.duration())) {
+				return begins, true
+			}
+		}
+	}
+	return time.Time{}, false
+}
+
+// clockChange is more than clocks are set by, and less than half of the time between
+// two changes of them.
+const clockChange = 6 * time.Hour
+
+func offset(at time.Time, zone *time.Location) time.Duration {
+	_, s := at.In(zone).Zone()
+	return time.Duration(s) * time.Second
+}
+
+// instants returns when clocks on the wall show a time: once, or twice where they are
+// set back over it; where they are set forward over it, when they would have.
+func instants(wall time.Time, zone *time.Location) []time.Time {
+	about := wall.Add(-offset(wall, zone))
+	before := wall.Add(-offset(about.Add(-clockChange), zone))
+	after := wall.Add(-offset(about.Add(clockChange), zone))
+	shows := func(at time.Time) bool { return at.Add(offset(at, zone)).Equal(wall) }
+	switch {
+	case before.Equal(after), !shows(after):
+		return []time.Time{before}
+	case shows(before):
+		return []time.Time{before, after}
+	}
+	return []time.Time{after}
 }
 
 // ChangeInterval is the time over which MaxChangeReplicas counts.
@@ -92,17 +128,6 @@ func (d *Deployment) checkLimits(c *checks) {
 		c.fail("limits.change_interval_s", "is %v, want more than 0 and at most %d: the time over which max_change_replicas counts", l.ChangeIntervalS, mostChangeIntervalS)
 	case l.MaxChangeReplicas == 0 && l.ChangeIntervalS != 0:
 		c.fail("limits.change_interval_s", "is given without max_change_replicas")
-	}
-	// A decision beyond the limit is refused whole. One that always would be is
-	// no protection, but a fleet that stands still.
-	for _, loop := range [...]struct {
-		path    string
-		enabled bool
-		step    int
-	}{{"load.max_step", d.Load.Enabled, d.Load.MaxStep}, {"throughput.max_step", d.Throughput.Enabled, d.Throughput.MaxStep}} {
-		if loop.enabled && l.MaxChangeReplicas > 0 && l.MaxChangeReplicas < loop.step {
-			c.fail("limits.max_change_replicas", "is %d, and %s is %d: a decision of that size could never be carried out", l.MaxChangeReplicas, loop.path, loop.step)
-		}
 	}
 	for i, w := range l.FreezeWindows {
 		path := fmt.Sprintf("limits.freeze_windows[%d]", i)

@@ -83,6 +83,9 @@ func (p PerRole[T]) Get(role Role) (T, bool) {
 // Set gives a role a value.
 func (p *PerRole[T]) Set(role Role, value T) { *p.slot(role) = &value }
 
+// Unset takes a role's value away.
+func (p *PerRole[T]) Unset(role Role) { *p.slot(role) = nil }
+
 // Empty reports whether no role has a value.
 func (p PerRole[T]) Empty() bool { return p.Prefill == nil && p.Decode == nil && p.Aggregated == nil }
 

@@ -227,13 +227,13 @@ func (a *Actuator) Handle(msg *message.Message) error {
 	if view.handled {
 		return nil
 	}
-	record := a.actuation(event, decision, view.configured)
+	record := a.actuation(event, decision, &view)
 	if !view.pass {
 		err = connector.Refuse(view.reason, "%s", view.detail)
-		if view.past.begun {
+		if view.past.begun != nil {
 			err = fmt.Errorf("it was begun and interrupted, and is not finished: %w", err)
 		}
-		return a.outcome(event, record, err, view.past.begun)
+		return a.outcome(event, record, err, view.past.begun != nil)
 	}
 	return a.apply(ctx, event, decision, view, record)
 }
@@ -273,13 +273,16 @@ func (a *Actuator) view(ctx context.Context, event events.Event, decision *model
 }
 
 // actuation fills in what every record about a decision carries.
-func (a *Actuator) actuation(event events.Event, decision *model.ScalingDecision, configured *model.DeploymentConfigured) model.Actuation {
+func (a *Actuator) actuation(event events.Event, decision *model.ScalingDecision, seen *view) model.Actuation {
 	record := model.Actuation{
 		Deployment: decision.Deployment, DecisionID: event.ID, Epoch: decision.Epoch,
 		ObservedAt: decision.ObservedAt, OccurredAt: a.now().UTC(), Roles: changes(decision),
 	}
-	if configured != nil {
-		record.OccurredAt = configured.Spec.Clock().At(a.now()).UTC()
+	if seen.configured != nil {
+		record.OccurredAt = seen.configured.Spec.Clock().At(a.now()).UTC()
+	}
+	if seen.pass {
+		record.Roles, record.Limited = seen.changes, seen.limited
 	}
 	return record
 }
@@ -289,10 +292,10 @@ func (a *Actuator) apply(ctx context.Context, event events.Event, decision *mode
 	configured := seen.configured
 	through, err := a.connectors(&configured.Spec)
 	if err != nil {
-		return a.outcome(event, record, connector.Refuse(model.RejectedNotReady, "%v", err), seen.past.begun)
+		return a.outcome(event, record, connector.Refuse(model.RejectedNotReady, "%v", err), seen.past.begun != nil)
 	}
 	record.Connector = through.Name()
-	begun := seen.past.begun
+	begun := seen.past.begun != nil
 	permit := func(ctx context.Context) error {
 		if !begun {
 			started := &model.ScalingStarted{Actuation: record}
@@ -322,10 +325,10 @@ func (a *Actuator) apply(ctx context.Context, event events.Event, decision *mode
 		return fmt.Errorf("carry decision %s out: %w", event.ID, err)
 	}
 	if err != nil {
-		return a.outcome(event, record, err, seen.past.begun)
+		return a.outcome(event, record, err, seen.past.begun != nil)
 	}
 	record.OccurredAt = configured.Spec.Clock().At(a.now()).UTC()
-	a.logger.Info("scaled", "deployment", record.Deployment, "decision_id", record.DecisionID, "action", decision.Action)
+	a.logger.Info("scaled", "deployment", record.Deployment, "decision_id", record.DecisionID, "action", decision.Action, "limited", record.Limited)
 	return a.record(event, &model.ScalingApplied{Actuation: record})
 }
 

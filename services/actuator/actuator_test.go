@@ -456,18 +456,24 @@ func TestLimits(t *testing.T) {
 			w.Errorf("room is %v, want 2", room(first))
 		}
 		try(3, done...)
-		try(1, "limited") // down counts like up
+		try(1, done...) // by one of two: down counts like up
 		first.stop()
 		second := w.start("two")
 		try(5, "limited")
-		try(4, done...)
 		if room(second) != 0 {
 			w.Errorf("room is %v, want 0", room(second))
 		}
-		try(3, "limited")
 		time.Sleep(2 * time.Minute)
-		try(5, done...)
-		try(6, "limited") // max_replicas
+		try(5, done...) // by two of three
+		time.Sleep(2 * time.Minute)
+		try(6, done...) // by one of two: max_replicas
+		try(6, "limited")
+		if got := w.prefill("chat"); got != 5 {
+			w.Errorf("prefill is set to %d, want 5", got)
+		}
+		if got := testutil.ToFloat64(second.metrics.limited); got != 2 {
+			w.Errorf("%v are counted as limited, want 2", got)
+		}
 		time.Sleep(10*time.Minute - time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)) + time.Second)
 		synctest.Wait()
 		if testutil.ToFloat64(second.metrics.frozen) != 1 {

@@ -16,6 +16,10 @@ type verdict struct {
 	// nothing to record: an advisory decision, or one that changes nothing.
 	reason model.Rejection
 	detail string
+	// changes is what may be done of a decision that passes, limited what was
+	// held back of it, in one line.
+	changes model.PerRole[model.Change]
+	limited string
 }
 
 func refuse(reason model.Rejection, format string, args ...any) verdict {
@@ -69,7 +73,15 @@ func gate(configured *model.DeploymentConfigured, decision *model.ScalingDecisio
 	if within := bounds(&configured.Spec, decision); !within.pass {
 		return within
 	}
-	return limits(&configured.Spec.Limits, decision, past, now)
+	if past.begun != nil {
+		// It was limited when it was begun, and is finished as it was begun.
+		return verdict{pass: true, changes: past.begun.Roles, limited: past.begun.Limited}
+	}
+	allowed, held := limit(&configured.Spec, decision.Desired, changes(decision), past, now)
+	if allowed.Empty() {
+		return refuse(model.RejectedLimited, "%s", held)
+	}
+	return verdict{pass: true, changes: allowed, limited: held}
 }
 
 func instant(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
@@ -99,29 +111,6 @@ func bounds(spec *model.Deployment, decision *model.ScalingDecision) verdict {
 	}
 	return verdict{pass: true}
 }
-
-// limits checks the changes against the actuator's own limits.
-func limits(limit *model.Limits, decision *model.ScalingDecision, past history, now time.Time) verdict {
-	changed := changes(decision)
-	used := past.changedSince(now.Add(-limit.ChangeInterval()))
-	for _, role := range model.AllRoles {
-		change, is := changed.Get(role)
-		if !is {
-			continue
-		}
-		if most := limit.MaxReplicas; most > 0 && change.To > most && change.To > change.From {
-			return refuse(model.RejectedLimited, "role %s would rise to %d, and limits.max_replicas is %d", role, change.To, most)
-		}
-		before, _ := used.Get(role)
-		if most := limit.MaxChangeReplicas; most > 0 && before+size(change) > most {
-			return refuse(model.RejectedLimited, "role %s would change by %d replicas after %d in the last %v, and limits.max_change_replicas is %d",
-				role, size(change), before, limit.ChangeInterval(), most)
-		}
-	}
-	return verdict{pass: true}
-}
-
-func size(change model.Change) int { return max(change.To-change.From, change.From-change.To) }
 
 // changes returns what a decision changes: the roles whose target is not what
 // the fleet is set to.

@@ -88,7 +88,9 @@ func TestGate(t *testing.T) {
 		{name: "an older one was handled", change: func(in *input) { in.past.newest = sequence{noon.Add(-5 * time.Second), "other"} }},
 		{name: "a newer one was handled", change: func(in *input) { in.past.newest = sequence{noon.Add(5 * time.Second), "other"} }, reason: model.RejectedSuperseded, detail: "2026-11-23T12:00:05Z"},
 		{name: "another of the same observation", change: func(in *input) { in.past.newest = sequence{noon, "other"} }, reason: model.RejectedSuperseded},
-		{name: "this very one was begun", change: func(in *input) { in.past = history{newest: sequence{noon, "this"}, begun: true} }},
+		{name: "this very one was begun", change: func(in *input) {
+			in.past = history{newest: sequence{noon, "this"}, begun: &model.Actuation{Roles: model.PerRole[model.Change]{Prefill: &model.Change{From: 2, To: 3}}}}
+		}},
 		{name: "a role without a target", change: func(in *input) { in.decision.Target.Decode = nil }, reason: model.RejectedOutOfBounds, detail: "role decode"},
 		{name: "a role without an inventory", change: func(in *input) { in.decision.Desired.Prefill = nil }, reason: model.RejectedOutOfBounds, detail: "role prefill"},
 		{name: "below min_replicas", change: func(in *input) { in.decision.Target = both(0, 4) }, reason: model.RejectedOutOfBounds, detail: "min_replicas is 1"},
@@ -111,7 +113,11 @@ func TestGate(t *testing.T) {
 		{name: "up to the actuator's own limit", change: func(in *input) { in.configured.Spec.Limits.MaxReplicas = 4 }},
 		{name: "above the actuator's own limit", change: func(in *input) {
 			in.configured.Spec.Limits.MaxReplicas, in.decision.Target = 4, both(2, 5)
-		}, reason: model.RejectedLimited, detail: "role decode would rise to 5, and limits.max_replicas is 4"},
+		}, reason: model.RejectedLimited, detail: "role decode goes to 4 instead of 5: limits.max_replicas is 4"},
+		{name: "limits do not hold back what was begun", change: func(in *input) {
+			in.configured.Spec.Limits.MaxReplicas = 2
+			in.past = history{newest: sequence{noon, "this"}, begun: &model.Actuation{Roles: model.PerRole[model.Change]{Prefill: &model.Change{From: 2, To: 3}}}}
+		}},
 		{name: "towards the actuator's own limit, from above it", change: func(in *input) {
 			in.configured.Spec.Limits.MaxReplicas, in.decision.Target = 2, both(2, 3)
 		}},
@@ -125,7 +131,7 @@ func TestGate(t *testing.T) {
 		{name: "more change than is allowed", change: func(in *input) {
 			in.configured.Spec.Limits.MaxChangeReplicas, in.configured.Spec.Limits.ChangeIntervalS = 3, 600
 			in.past.changes = []begunChange{{"earlier", in.now.Add(-599 * time.Second), model.PerRole[model.Change]{Prefill: &model.Change{From: 5, To: 2}}}}
-		}, reason: model.RejectedLimited, detail: "role prefill would change by 1 replicas after 3 in the last 10m0s, and limits.max_change_replicas is 3"},
+		}, reason: model.RejectedLimited, detail: "role prefill goes to 2 instead of 3: it changed by 3 in the last 10m0s, and limits.max_change_replicas is 3"},
 		{name: "change that was long ago", change: func(in *input) {
 			in.configured.Spec.Limits.MaxChangeReplicas, in.configured.Spec.Limits.ChangeIntervalS = 3, 600
 			in.past.changes = []begunChange{{"earlier", in.now.Add(-600 * time.Second), model.PerRole[model.Change]{Prefill: &model.Change{From: 5, To: 2}}}}

@@ -39,8 +39,8 @@ type account struct {
 	// outcomes holds the IDs of decisions with an outcome, order their age.
 	outcomes map[string]bool
 	order    []string
-	// begun holds the IDs of decisions that were begun and have no outcome.
-	begun map[string]bool
+	// begun holds, by their IDs, the decisions that were begun and have no outcome.
+	begun map[string]*model.Actuation
 	// set is what each role was set to by the newest change of it.
 	set model.PerRole[int]
 	// unsettled is the newest change that the fleet has not reached yet.
@@ -78,9 +78,9 @@ type history struct {
 	// window is the freeze window that is open, or nil.
 	window      *model.FreezeWindow
 	windowSince time.Time
-	// begun tells that this decision was begun, and that nothing says how that
-	// ended: an actuator stopped in the middle of it.
-	begun bool
+	// begun is what was begun of this decision, where nothing says how that ended:
+	// an actuator stopped in the middle of it.
+	begun *model.Actuation
 	// changes are those of other decisions that were begun.
 	changes []begunChange
 }
@@ -175,8 +175,8 @@ func (l *ledger) add(fact any) {
 		a := l.account(fact.Deployment)
 		a.advance(&fact.Actuation)
 		a.change(&fact.Actuation)
-		if !a.outcomes[fact.DecisionID] {
-			a.begun[fact.DecisionID] = true
+		if !a.outcomes[fact.DecisionID] && a.begun[fact.DecisionID] == nil {
+			a.begun[fact.DecisionID] = &fact.Actuation
 		}
 	case *model.ScalingApplied:
 		a := l.account(fact.Deployment)
@@ -214,7 +214,7 @@ func (l *ledger) add(fact any) {
 func (l *ledger) account(deployment string) *account {
 	a := l.deployments[deployment]
 	if a == nil {
-		a = &account{outcomes: map[string]bool{}, begun: map[string]bool{}}
+		a = &account{outcomes: map[string]bool{}, begun: map[string]*model.Actuation{}}
 		l.deployments[deployment] = a
 	}
 	return a

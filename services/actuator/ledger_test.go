@@ -64,7 +64,7 @@ func TestLedgerKnowsTheNewestDecision(t *testing.T) {
 					l.note(fact)
 				}
 				past, handled := l.of("chat", "b")
-				if past.newest.decisionID != c.newest || handled != (c.handled == "b") || past.begun != c.begun {
+				if past.newest.decisionID != c.newest || handled != (c.handled == "b") || (past.begun != nil) != c.begun {
 					t.Fatalf("newest %q, handled %v, begun %v; want %q, %v, %v", past.newest.decisionID, handled, past.begun, c.newest, c.handled == "b", c.begun)
 				}
 			}

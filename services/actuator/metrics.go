@@ -16,6 +16,7 @@ type metrics struct {
 	settle     prometheus.Histogram
 	frozen     *prometheus.GaugeVec
 	room       *prometheus.GaugeVec
+	limited    prometheus.Counter
 }
 
 func newMetrics(registerer prometheus.Registerer) *metrics {
@@ -37,6 +38,9 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 		room: factory.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tidemark_actuator_change_room_replicas", Help: "Replicas by which a role may change now, within limits.max_change_replicas.",
 		}, []string{"deployment", "role"}),
+		limited: factory.NewCounter(prometheus.CounterOpts{
+			Name: "tidemark_actuator_limited_total", Help: "Decisions that were carried out in part, since limits held the rest back.",
+		}),
 		settle: factory.NewHistogram(prometheus.HistogramOpts{
 			Name: "tidemark_actuator_settle_duration_seconds", Help: "Time from a change to the fleet having reached it, on the deployment's clock.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 14),
@@ -50,6 +54,9 @@ func (m *metrics) recorded(fact any) {
 		m.actuations.WithLabelValues("started").Inc()
 	case *model.ScalingApplied:
 		m.actuations.WithLabelValues("applied").Inc()
+		if fact.Limited != "" {
+			m.limited.Inc()
+		}
 	case *model.ScalingRejected:
 		m.actuations.WithLabelValues("rejected").Inc()
 		m.rejections.WithLabelValues(string(fact.Reason)).Inc()

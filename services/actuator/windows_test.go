@@ -26,9 +26,22 @@ func TestOpenWindow(t *testing.T) {
 		{night, "2026-11-27T01:30:00Z", "2026-11-27T01:30:00Z"},
 		{night, "2026-11-27T02:00:00Z", ""},
 		// On 2026-03-29 there is no 02:30, on 2026-10-25 there are two.
-		{night, "2026-03-29T00:30:00Z", ""},
-		{night, "2026-03-29T01:30:00Z", ""},
+		{night, "2026-03-29T00:59:59Z", ""},
+		{night, "2026-03-29T01:29:59Z", ""},
+		{night, "2026-03-29T01:30:00Z", "2026-03-29T01:30:00Z"}, // when 02:30 would have been
+		{night, "2026-03-29T02:00:00Z", ""},
 		{night, "2026-10-25T00:30:00Z", "2026-10-25T00:30:00Z"},
+		{night, "2026-10-25T01:15:00Z", ""},
+		{night, "2026-10-25T01:45:00Z", "2026-10-25T01:30:00Z"},
+		// Open while clocks change, a window lasts as long as it says.
+		{model.FreezeWindow{Cron: "0 1 * * *", DurationS: 7200, TimeZone: "Europe/Berlin"}, "2026-03-29T01:59:59Z", "2026-03-29T00:00:00Z"},
+		{model.FreezeWindow{Cron: "0 1 * * *", DurationS: 7200, TimeZone: "Europe/Berlin"}, "2026-10-25T01:00:00Z", ""},
+		{model.FreezeWindow{Cron: "0 22 * * FRI", DurationS: 56 * 3600, TimeZone: "Europe/Berlin"}, "2026-03-29T03:59:59Z", "2026-03-27T21:00:00Z"},
+		{model.FreezeWindow{Cron: "15 2 * * *", DurationS: 3600, TimeZone: "Australia/Lord_Howe"}, "2026-10-03T15:45:00Z", "2026-10-03T15:45:00Z"}, // by half an hour
+		{model.FreezeWindow{Cron: "30 2 * * *", DurationS: 1800, TimeZone: "America/New_York"}, "2026-03-08T07:45:00Z", "2026-03-08T07:30:00Z"},
+		{model.FreezeWindow{Cron: "0 8 * * *", DurationS: 3600, TimeZone: "Pacific/Kiritimati"}, "2026-11-22T18:30:00Z", "2026-11-22T18:00:00Z"},
+		{model.FreezeWindow{Cron: "0 8 * * *", DurationS: 3600, TimeZone: "Pacific/Pago_Pago"}, "2026-11-23T19:30:00Z", "2026-11-23T19:00:00Z"},
+		{model.FreezeWindow{Cron: "0 0 29 2 *", DurationS: 86400, TimeZone: "UTC"}, "2028-02-29T12:00:00Z", "2028-02-29T00:00:00Z"},
 		// Windows that overlap have no gap between them.
 		{model.FreezeWindow{Cron: "0 * * * *", DurationS: 5400, TimeZone: "UTC"}, "2026-11-27T12:59:59Z", "2026-11-27T12:00:00Z"},
 		// What cannot be read stops all the same.

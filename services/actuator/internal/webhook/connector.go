@@ -10,6 +10,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -85,7 +86,11 @@ func (c *Connector) post(ctx context.Context, settings *model.WebhookActuator, s
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(settings.TimeoutS*float64(time.Second)))
 	defer cancel()
 	msg := order.Event.Message()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, settings.URL, bytes.NewReader(msg.Payload))
+	payload, err := payload(order, msg.Payload)
+	if err != nil {
+		return err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, settings.URL, bytes.NewReader(payload))
 	if err != nil {
 		return fmt.Errorf("make a request to the webhook: %w", err)
 	}
@@ -101,7 +106,7 @@ func (c *Connector) post(ctx context.Context, settings *model.WebhookActuator, s
 	request.Header.Set(HeaderIdempotency, order.Event.ID)
 	request.Header.Set(HeaderID, order.Event.ID)
 	request.Header.Set(HeaderTimestamp, timestamp)
-	request.Header.Set(HeaderSignature, Sign(secret, order.Event.ID, timestamp, msg.Payload))
+	request.Header.Set(HeaderSignature, Sign(secret, order.Event.ID, timestamp, payload))
 	response, err := c.client.Do(request)
 	if err != nil {
 		return fmt.Errorf("the webhook does not answer: %w", errors.Join(err, connector.ErrTransient))
@@ -109,6 +114,37 @@ func (c *Connector) post(ctx context.Context, settings *model.WebhookActuator, s
 	defer response.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(response.Body, mostOfAnswer))
 	return judge(response.StatusCode, firstLine(body))
+}
+
+// payload returns the decision as it is in the log, or, where limits hold some of
+// it back, with the target that is left: a receiver does what the target says.
+func payload(order connector.Order, logged []byte) ([]byte, error) {
+	limited := *order.Decision
+	limited.Target, limited.Delta = model.PerRole[int]{}, model.PerRole[int]{}
+	same := true
+	for _, role := range model.AllRoles {
+		target, asked := order.Decision.Target.Get(role)
+		if !asked {
+			continue
+		}
+		desired, _ := order.Decision.Desired.Get(role)
+		to := desired
+		if change, changes := order.Changes.Get(role); changes {
+			to = change.To
+		}
+		limited.Target.Set(role, to)
+		limited.Delta.Set(role, to-desired)
+		same = same && to == target
+	}
+	if same {
+		return logged, nil
+	}
+	limited.Action = model.Classify(limited.Delta)
+	data, err := json.Marshal(&limited)
+	if err != nil {
+		return nil, fmt.Errorf("encode what limits leave of decision %s: %w", order.Event.ID, err)
+	}
+	return data, nil
 }
 
 // judge says what an answer means.

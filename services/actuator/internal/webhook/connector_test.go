@@ -1,6 +1,7 @@
 package webhook_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"encoding/base64"
@@ -154,6 +155,37 @@ func TestWebhook(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestLimitedDecision: a receiver is told what the limits leave, never more.
+func TestLimitedDecision(t *testing.T) {
+	var bodies [][]byte
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		bodies = append(bodies, body)
+	}))
+	defer server.Close()
+	order := orderFor(t, server.URL, file(t, secret))
+	order.Decision.Target.Decode = new(9)
+	for range 2 {
+		if err := webhook.New(connector.DefaultSteps(), observed.New()).Apply(t.Context(), order); err != nil {
+			t.Fatal(err)
+		}
+		order.Changes.Decode.To = 9
+	}
+	var limited model.ScalingDecision
+	if err := json.Unmarshal(bodies[0], &limited); err != nil {
+		t.Fatal(err)
+	}
+	if *limited.Target.Decode != 3 || *limited.Delta.Decode != 1 || limited.Action != model.ScaleUp || limited.ObservationID != "o" {
+		t.Errorf("the limited decision is %s", bodies[0])
+	}
+	if !bytes.Equal(bodies[1], order.Event.Data) {
+		t.Errorf("a decision that nothing limits is posted as %s, it is in the log as %s", bodies[1], order.Event.Data)
 	}
 }
 
