@@ -4,11 +4,13 @@ package actuator
 
 import (
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,8 +27,9 @@ import (
 // TestKubernetesAdvisoryGetsNoWrite holds the API server's audit log against a
 // storm: actuators that stop and start, an active deployment beside that flaps,
 // decisions that are forged, stale, repeated and out of order, operators who
-// scale by hand and change bounds. Nothing of Tidemark may as much as try to
-// write to the advisory deployment.
+// scale by hand and change bounds. Once it is advisory, nothing of Tidemark may as
+// much as try to write to the deployment, which was active before: the decisions
+// of that time are in the storm, too.
 func TestKubernetesAdvisoryGetsNoWrite(t *testing.T) {
 	k := newKube(t)
 	targets := map[string][2]model.KubernetesTarget{}
@@ -39,12 +42,23 @@ func TestKubernetesAdvisoryGetsNoWrite(t *testing.T) {
 	revise := func(name string, active bool) {
 		k.revise(name, active, targets[name][0], targets[name][1], func(spec *model.Deployment) {
 			spec.Behavior.DecisionTTLS = float64(5 + random.IntN(60))
+			spec.Roles.Prefill.MaxReplicas, spec.Roles.Decode.MaxReplicas = 3+random.IntN(4), 6+random.IntN(7)
 		})
 	}
+	var old []events.Event
+	revise("advisory", true)
+	_, stop := k.begin()
+	before := activeDecision("advisory", time.Now().UTC(), both(2, 4), both(3, 4))
+	old = append(old, publish(t, k.log, k.topics, before, time.Time{}))
+	k.await("advisory", "started", "applied", "settled")
+	stop()
+	// Its last decision as an active deployment meets no actuator.
+	before = activeDecision("advisory", time.Now().UTC(), both(3, 4), both(2, 4))
+	old = append(old, publish(t, k.log, k.topics, before, time.Time{}))
 	revise("advisory", false)
+	since, outcomes := time.Now(), len(k.facts("advisory"))
 	revise("flapping", false)
 	active, stops := false, map[int]func(){}
-	var old []events.Event
 	for step := range 250 {
 		switch random.IntN(10) {
 		case 0:
@@ -77,7 +91,11 @@ func TestKubernetesAdvisoryGetsNoWrite(t *testing.T) {
 			name := []string{"advisory", "flapping"}[random.IntN(2)]
 			desired := both(k.replicas(targets[name][0]), k.replicas(targets[name][1]))
 			decision := activeDecision(name, time.Now().UTC(), desired, both(1+random.IntN(3), 1+random.IntN(6)))
-			decision.Epoch = max(0, k.epochs["flapping"]-random.IntN(2))
+			if name == "advisory" {
+				decision.Epoch = random.IntN(3)
+			} else {
+				decision.Epoch = max(0, k.epochs[name]-random.IntN(4)/3)
+			}
 			old = append(old, publish(t, k.log, k.topics, decision, time.Time{}))
 		}
 		time.Sleep(time.Duration(random.IntN(60)) * time.Millisecond)
@@ -91,7 +109,7 @@ func TestKubernetesAdvisoryGetsNoWrite(t *testing.T) {
 	}
 	writes := 0
 	for _, r := range requests {
-		if r.Object.Namespace != k.namespace || !strings.Contains(r.User.Username, "tidemark") {
+		if r.Object.Namespace != k.namespace || !strings.Contains(r.User.Username, "tidemark") || r.At.Before(since) {
 			continue
 		}
 		if writes++; strings.HasPrefix(r.Object.Name, "advisory") {
@@ -99,7 +117,7 @@ func TestKubernetesAdvisoryGetsNoWrite(t *testing.T) {
 		}
 	}
 	rejected := 0
-	for _, fact := range k.facts("advisory") {
+	for _, fact := range k.facts("advisory")[outcomes:] {
 		if r, ok := fact.(*model.ScalingRejected); ok && r.Reason == model.RejectedNotActive {
 			rejected++
 		} else {
@@ -178,14 +196,27 @@ func TestKubernetesRolesAllowNoMore(t *testing.T) {
 }
 
 // TestKubernetesTwoActuators gives every decision to two actuators, late and out
-// of order, over connections that take their time. In the audit log, no number
-// of an older decision comes after that of a newer one.
+// of order, over connections that take their time and that are cut now and then:
+// what was sent meanwhile, writes too, arrives when the other one has long gone
+// on. In the audit log, no number of an older decision comes after that of a
+// newer one.
 func TestKubernetesTwoActuators(t *testing.T) {
 	k := newKube(t)
 	random := newDice(2)
+	var late atomic.Int32
 	slow := func() string {
 		f := &faults{}
-		f.set(func(*http.Request) int {
+		var back atomic.Int64 // the end of a cut, in ns since 1970
+		f.set(func(r *http.Request) int {
+			if random.roll(20) == 0 || r.Method == http.MethodPut && (late.Load() == 0 || random.roll(4) == 0) {
+				back.Store(time.Now().Add(time.Duration(200+random.roll(800)) * time.Millisecond).UnixNano())
+			}
+			if cut := time.Until(time.Unix(0, back.Load())); cut > 0 {
+				if r.Method == http.MethodPut {
+					late.Add(1)
+				}
+				time.Sleep(cut)
+			}
 			time.Sleep(time.Duration(random.roll(5)*random.roll(5)*random.roll(5)) * 2 * time.Millisecond)
 			return 0
 		})
@@ -244,10 +275,55 @@ func TestKubernetesTwoActuators(t *testing.T) {
 		newest = at
 		numbers = append(numbers, asked(r))
 	}
-	if len(numbers) < 5 {
-		t.Errorf("only %v were written: the test shows nothing", numbers)
+	if len(numbers) < 5 || late.Load() == 0 {
+		t.Errorf("only %v were written, %d writes were sent while cut off: the test shows nothing", numbers, late.Load())
 	}
-	t.Logf("%d decisions to two actuators, written: %v", len(byTarget), numbers)
+	t.Logf("%d decisions to two actuators, %d writes sent while cut off, written: %v", len(byTarget), late.Load(), numbers)
+}
+
+// TestKubernetesHalfDonePair stops an actuator between the two writes of a
+// rebalancing: the next one finishes it, and writes nothing twice.
+func TestKubernetesHalfDonePair(t *testing.T) {
+	k := newKube(t)
+	prefill, decode := appsTarget("Deployment", "chat-prefill"), appsTarget("Deployment", "chat-decode")
+	k.workload(prefill, 2, 0)
+	k.workload(decode, 4, 0)
+	k.ready(prefill, 2)
+	k.ready(decode, 4)
+	k.revise("chat", true, prefill, decode)
+	f, reached := &faults{}, make(chan struct{})
+	reach := sync.OnceFunc(func() { close(reached) })
+	f.set(func(r *http.Request) int {
+		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "chat-prefill") {
+			reach()
+			// Only behind the body is it seen that the actuator is gone.
+			_, _ = io.Copy(io.Discard, r.Body)
+			<-r.Context().Done()
+			return http.StatusServiceUnavailable
+		}
+		return 0
+	})
+	kubeconfig := k.through(f)
+	_, stop := k.begin(func(c *Config) { c.Kubernetes.Kubeconfig = kubeconfig })
+	k.decide(both(2, 4), both(3, 2))
+	select {
+	case <-reached:
+	case <-time.After(time.Minute):
+		t.Fatal("the second write is not begun after a minute")
+	}
+	stop()
+	if p, d := k.replicas(prefill), k.replicas(decode); p != 2 || d != 2 {
+		t.Errorf("half done, the objects are set to %d and %d, want 2 and 2", p, d)
+	}
+	k.begin()
+	k.await("chat", "started", "applied", "settled")
+	var order []string
+	for _, r := range k.written() {
+		order = append(order, fmt.Sprint(r.Object.Name, "=", asked(r)))
+	}
+	if want := []string{"chat-decode=2", "chat-prefill=3"}; !slices.Equal(order, want) {
+		t.Errorf("written were %q, want %q", order, want)
+	}
 }
 
 // dice are random numbers for several goroutines.
@@ -295,7 +371,7 @@ func TestKubernetesBudgetHolds(t *testing.T) {
 		if 2**target.Prefill+*target.Decode > budget || *desired.Prefill == *target.Prefill && *desired.Decode == *target.Decode {
 			continue
 		}
-		k.decideBoth("chat", desired, target)
+		k.decide(desired, target)
 		k.until("an outcome", func() bool {
 			return slices.ContainsFunc(k.facts("chat")[before:], func(fact any) bool {
 				_, started := fact.(*model.ScalingStarted)
@@ -347,13 +423,13 @@ func TestKubernetesServerThatDoesNotAnswer(t *testing.T) {
 		<-r.Context().Done()
 		return http.StatusServiceUnavailable
 	})
-	k.decideBoth("chat", model.PerRole[int]{Decode: new(2)}, model.PerRole[int]{Decode: new(3)})
+	k.decide(model.PerRole[int]{Decode: new(2)}, model.PerRole[int]{Decode: new(3)})
 	k.until("failure", func() bool { return len(k.outcomes("chat")) > 0 })
 	got := k.outcomes("chat")
 	if len(got) != 1 || !strings.Contains(got[0], "the API server cannot be reached") {
 		t.Fatalf("the actuations are %q, want a failure that says so", got)
 	}
 	f.set(nil)
-	k.decideBoth("chat", model.PerRole[int]{Decode: new(2)}, model.PerRole[int]{Decode: new(3)})
+	k.decide(model.PerRole[int]{Decode: new(2)}, model.PerRole[int]{Decode: new(3)})
 	k.await("chat", "failed: ", "started", "applied", "settled")
 }

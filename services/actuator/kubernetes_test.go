@@ -376,11 +376,11 @@ func (k *kube) revise(name string, active bool, prefill, decode model.Kubernetes
 	}, time.Now())
 }
 
-// decideBoth publishes a decision of this instant.
-func (k *kube) decideBoth(name string, desired, target model.PerRole[int]) {
+// decide publishes a decision of this instant about the deployment chat.
+func (k *kube) decide(desired, target model.PerRole[int]) {
 	k.T.Helper()
-	decision := activeDecision(name, time.Now().UTC(), desired, target)
-	decision.Epoch = k.epochs[name]
+	decision := activeDecision("chat", time.Now().UTC(), desired, target)
+	decision.Epoch = k.epochs["chat"]
 	publish(k.T, k.log, k.topics, decision, time.Time{})
 }
 
@@ -554,7 +554,7 @@ func TestKubernetesScalesEveryKind(t *testing.T) {
 				{[2]int{3, 6}, [2]int{2, 5}}, // down
 				{[2]int{2, 5}, [2]int{4, 3}}, // both ways
 			} {
-				k.decideBoth("chat", both(step.from[0], step.from[1]), both(step.to[0], step.to[1]))
+				k.decide(both(step.from[0], step.from[1]), both(step.to[0], step.to[1]))
 				story = append(story, "started", "applied", "settled")
 				k.await("chat", story...)
 				if p, d := k.replicas(prefill), k.replicas(decode); p != step.to[0] || d != step.to[1] {
@@ -590,7 +590,8 @@ func TestKubernetesRefusesAndFails(t *testing.T) {
 	target := appsTarget("Deployment", "chat")
 	cases := []struct {
 		name    string
-		places  int // where the pods are placed one by one
+		places  int    // where the pods are placed one by one
+		others  string // the status of those that are not
 		arrange func(*kube)
 		faults  func(*kube) func(*http.Request) int
 		config  func(*Config)
@@ -633,9 +634,14 @@ func TestKubernetesRefusesAndFails(t *testing.T) {
 			want: []string{"started", "applied", "failed: the fleet did not reach the target in 3s: decode has 2 of 3 ready: FailedCreate: pods"}, writes: []int{3},
 		},
 		{
-			name: "pods that find no place", places: 2,
+			name: "pods that find no place", places: 2, others: unschedulable,
 			config: func(c *Config) { c.SettleDeadline = 3 * time.Second },
 			want:   []string{"started", "applied", "failed: the fleet did not reach the target in 3s: decode has 2 of 3 ready: 1 x Unschedulable: 0/7 nodes are available: 7 Insufficient nvidia.com/gpu"}, writes: []int{3},
+		},
+		{
+			name: "pods without an image", places: 2, others: unpullable,
+			config: func(c *Config) { c.SettleDeadline = 3 * time.Second },
+			want:   []string{"started", "applied", "failed: the fleet did not reach the target in 3s: decode has 2 of 3 ready: 1 x ImagePullBackOff: Back-off pulling image engine"}, writes: []int{3},
 		},
 		{name: "conflict, once", faults: func(k *kube) func(*http.Request) int {
 			var once sync.Once
@@ -685,7 +691,7 @@ func TestKubernetesRefusesAndFails(t *testing.T) {
 			k := newKube(t)
 			if c.places > 0 {
 				k.node = ""
-				k.schedule(target.Name, c.places)
+				k.schedule(target.Name, c.places, c.others)
 			}
 			k.workload(target, 2, 0)
 			k.revise("chat", true, model.KubernetesTarget{}, target, onlyDecode)
@@ -704,7 +710,7 @@ func TestKubernetesRefusesAndFails(t *testing.T) {
 				changes = append(changes, func(config *Config) { config.Kubernetes.Kubeconfig = kubeconfig })
 			}
 			k.begin(changes...)
-			k.decideBoth("chat", model.PerRole[int]{Decode: new(2)}, model.PerRole[int]{Decode: new(3)})
+			k.decide(model.PerRole[int]{Decode: new(2)}, model.PerRole[int]{Decode: new(3)})
 			k.await("chat", c.want...)
 			var numbers []int
 			for _, r := range k.written() {
@@ -794,8 +800,16 @@ func (k *kube) countsQuota(name string, pods int) {
 	k.Fatal("the quota counts nothing")
 }
 
-// schedule plays a scheduler that has so many places for the pods of a name.
-func (k *kube) schedule(name string, places int) {
+// unschedulable and unpullable are what pods say that do not start.
+const (
+	unschedulable = `{"status": {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/7 nodes are available: 7 Insufficient nvidia.com/gpu."}]}}`
+	unpullable    = `{"status": {"containerStatuses": [{"name": "engine", "image": "engine", "imageID": "", "ready": false, "restartCount": 0,
+		"state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image engine"}}}]}}`
+)
+
+// schedule plays a scheduler that has so many places for the pods of a name, and
+// gives all others a status.
+func (k *kube) schedule(name string, places int, others string) {
 	pods := k.admin.Resource(resource("", "v1", "pods")).Namespace(k.namespace)
 	ctx := k.T.Context()
 	done := make(chan struct{})
@@ -822,8 +836,7 @@ func (k *kube) schedule(name string, places int) {
 					}
 					continue
 				}
-				_, _ = pods.Patch(ctx, pod.GetName(), types.MergePatchType, []byte(`{"status": {"conditions": [{"type": "PodScheduled", "status": "False",
-					"reason": "Unschedulable", "message": "0/7 nodes are available: 7 Insufficient nvidia.com/gpu."}]}}`), metav1.PatchOptions{}, "status")
+				_, _ = pods.Patch(ctx, pod.GetName(), types.MergePatchType, []byte(others), metav1.PatchOptions{}, "status")
 			}
 		}
 	}()
