@@ -417,14 +417,14 @@ func (s *storyteller) becameOfIt() {
 	for _, o := range s.Outcomes {
 		text := ""
 		switch o.Type {
+		case "proposed":
+			s.line(o.Type, "%s, waits for an approval until %s", shortTime(o.OccurredAt), shortTime(*o.ValidUntil))
+			continue
 		case "applied":
-			var changes []string
-			for _, role := range model.AllRoles {
-				if c, ok := o.Roles.Get(role); ok {
-					changes = append(changes, fmt.Sprintf("%s %d -> %d", role, c.From, c.To))
-				}
+			text = changesText(o.Roles)
+			if o.ApprovedBy != "" {
+				text += ", approved by " + o.ApprovedBy
 			}
-			text = strings.Join(changes, ", ")
 			if o.Limited != "" {
 				text += " (limited: " + o.Limited + ")"
 			}
@@ -449,6 +449,16 @@ func (s *storyteller) becameOfIt() {
 	default:
 		s.line("nothing yet", "the log holds no outcome; it could be acted on until %s", shortTime(d.ValidUntil))
 	}
+}
+
+func changesText(roles model.PerRole[model.Change]) string {
+	var changes []string
+	for _, role := range model.AllRoles {
+		if c, ok := roles.Get(role); ok {
+			changes = append(changes, fmt.Sprintf("%s %d -> %d", role, c.From, c.To))
+		}
+	}
+	return strings.Join(changes, ", ")
 }
 
 func (s *storyteller) inTheLog() {

@@ -25,6 +25,8 @@ type status struct {
 	Frozen *model.ScalingFrozen `json:"frozen,omitempty"`
 	// FreezeWindow is nil where none is open.
 	FreezeWindow *model.FreezeWindow `json:"freeze_window,omitempty"`
+	// Proposed are the decisions that wait for an approval, the oldest first.
+	Proposed []*model.ScalingProposed `json:"proposed,omitempty"`
 }
 
 func newGet() *cobra.Command {
@@ -61,9 +63,14 @@ func newGet() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		waiting, err := proposals(cmd.Context(), log, topics, time.Now().Add(-lookBack))
+		if err != nil {
+			return err
+		}
 		statuses := make([]status, len(configured))
 		for i, one := range configured {
 			statuses[i] = status{DeploymentConfigured: one, Decision: newest[one.Deployment]}
+			statuses[i].Proposed = waiting[one.Deployment]
 			statuses[i].Frozen, _ = table.Frozen(one.Deployment)
 			statuses[i].FreezeWindow, _ = actuator.OpenWindow(&one.Spec.Limits, one.Spec.Clock().At(time.Now()))
 		}
@@ -108,7 +115,17 @@ func printStatuses(out io.Writer, statuses []status, output string) error {
 		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Deployment, mode, s.Revision, s.Epoch,
 			s.Spec.Topology, s.Spec.Target, current, recommended, action, observed)
 	}
-	return table.Flush()
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for _, s := range statuses {
+		if n := len(s.Proposed); n > 0 {
+			newest := s.Proposed[n-1]
+			fmt.Fprintf(out, "%s: %s not approved yet, the newest waits until %s: %s; tidemark approve %s\n", s.Deployment,
+				plural(n, "decision"), shortTime(newest.ValidUntil), changesText(newest.Roles), newest.DecisionID)
+		}
+	}
+	return nil
 }
 
 func replicasText(replicas model.PerRole[int]) string {

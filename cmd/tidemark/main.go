@@ -73,7 +73,7 @@ A deployment is advisory until it is activated: until then nothing is changed.`,
 		return usageError{fmt.Errorf("%w; %s --help lists the flags", err, cmd.CommandPath())}
 	})
 	root.AddCommand(
-		newDemo(), newUp(), newApply(), newGet(), newActivate(), newAdvise(), newFreeze(), newThaw(),
+		newDemo(), newUp(), newApply(), newGet(), newActivate(), newAdvise(), newApprove(), newFreeze(), newThaw(),
 		newTail(), newDecide(), newForecast(), newImport(), newReport(), newDoctor(), newEngine(), newVersion(),
 		newReplay(), newExplain(), newSimulate(),
 	)

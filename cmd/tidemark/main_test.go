@@ -123,7 +123,7 @@ func TestWrongUsage(t *testing.T) {
 		"advise":                   "usage: tidemark advise NAME --reason WHY",
 		"tail nothing":             `there is no topic "nothing"; the topics are deployments, observations`,
 		"tail --action up":         `--action is "up", want hold, scale_up, scale_down or rebalance`,
-		"tail all --from 12":       "a position is one of a topic, and there are 6",
+		"tail all --from 12":       "a position is one of a topic, and there are 7",
 		"tail --from yesterday":    `--from is "yesterday", want an instant like 2026-11-23T20:00:05Z, or a position`,
 		"tail --to 0:1,0:2":        `--to is "0:1,0:2"`,
 		"explain":                  "usage: tidemark explain DECISION",

@@ -20,7 +20,7 @@ import (
 
 var topicNames = []string{
 	events.TopicDeployments, events.TopicObservations, events.TopicDecisions,
-	events.TopicActuations, events.TopicCheckpoints, events.TopicDeadLetters,
+	events.TopicActuations, events.TopicApprovals, events.TopicCheckpoints, events.TopicDeadLetters,
 }
 
 // allTopics is the argument that names every topic.

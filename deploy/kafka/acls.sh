@@ -47,7 +47,7 @@ reads decider deployments observations decisions checkpoints dead-letters
 writes decider decisions checkpoints dead-letters
 joins decider
 
-reads actuator deployments observations decisions actuations
+reads actuator deployments observations decisions actuations approvals
 writes actuator actuations dead-letters
 joins actuator
 
@@ -55,9 +55,11 @@ reads reporter deployments observations decisions actuations dead-letters
 writes reporter dead-letters
 joins reporter
 
-# People at the command line: apply, activate, advise, get, tail, explain, replay.
-reads control deployments observations decisions actuations checkpoints dead-letters
-writes control deployments
+# People at the command line: apply, activate, advise, approve, get, tail, explain,
+# replay. A program that approves decisions needs no more than to read decisions and
+# actuations, and to write approvals.
+reads control deployments observations decisions actuations approvals checkpoints dead-letters
+writes control deployments approvals
 
 # tidemark doctor --fix, which makes topics and changes none.
 allow doctor --operation Create --operation Describe --operation DescribeConfigs --resource-pattern-type prefixed --topic "$prefix"

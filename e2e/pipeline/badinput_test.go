@@ -55,7 +55,7 @@ func TestBadInput(t *testing.T) {
 			"ce_time": "2026-11-23T20:00:00Z", "content-type": "application/json", "ce_subject": "good", "ce_partitionkey": "good",
 		}
 	}
-	for _, topic := range []string{events.TopicDeployments, events.TopicObservations, events.TopicDecisions, events.TopicActuations, events.TopicCheckpoints} {
+	for _, topic := range []string{events.TopicDeployments, events.TopicObservations, events.TopicDecisions, events.TopicActuations, events.TopicApprovals, events.TopicCheckpoints} {
 		appendRaw(t, log, topic, "\x00\xff no event", nil)
 		data, headers := event("observation.v9", `{}`)
 		appendRaw(t, log, topic, data, headers)

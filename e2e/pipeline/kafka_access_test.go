@@ -87,7 +87,7 @@ func TestKafkaAccess(t *testing.T) {
 	reads := map[string][]string{
 		"collector": {events.TopicDeployments, events.TopicActuations},
 		"decider":   {events.TopicDeployments, events.TopicObservations, events.TopicDecisions, events.TopicCheckpoints, events.TopicDeadLetters},
-		"actuator":  {events.TopicDeployments, events.TopicObservations, events.TopicDecisions, events.TopicActuations},
+		"actuator":  {events.TopicDeployments, events.TopicObservations, events.TopicDecisions, events.TopicActuations, events.TopicApprovals},
 		"reporter":  {events.TopicDeployments, events.TopicObservations, events.TopicDecisions, events.TopicActuations, events.TopicDeadLetters},
 		"control":   topicsOf(events.AllTopics[:]),
 	}
@@ -96,7 +96,7 @@ func TestKafkaAccess(t *testing.T) {
 		"decider":   {events.TopicDecisions, events.TopicCheckpoints, events.TopicDeadLetters},
 		"actuator":  {events.TopicActuations, events.TopicDeadLetters},
 		"reporter":  {events.TopicDeadLetters},
-		"control":   {events.TopicDeployments},
+		"control":   {events.TopicDeployments, events.TopicApprovals},
 	}
 	// A topic that holds nothing can be read by whoever may know of it.
 	for _, topic := range topicsOf(events.AllTopics[:]) {

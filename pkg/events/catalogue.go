@@ -20,11 +20,13 @@ const (
 	TypeScalingThawed        = "dev.tidemark.scaling-thawed.v1"
 	TypeObservation          = "dev.tidemark.observation.v1"
 	TypeScalingDecision      = "dev.tidemark.scaling-decision.v1"
+	TypeScalingProposed      = "dev.tidemark.scaling-proposed.v1"
 	TypeScalingStarted       = "dev.tidemark.scaling-started.v1"
 	TypeScalingApplied       = "dev.tidemark.scaling-applied.v1"
 	TypeScalingRejected      = "dev.tidemark.scaling-rejected.v1"
 	TypeScalingFailed        = "dev.tidemark.scaling-failed.v1"
 	TypeScalingSettled       = "dev.tidemark.scaling-settled.v1"
+	TypeDecisionApproved     = "dev.tidemark.decision-approved.v1"
 	TypeCheckpoint           = "dev.tidemark.checkpoint.v1"
 	TypeDeadLetter           = "dev.tidemark.dead-letter.v1"
 )
@@ -64,6 +66,9 @@ var production = newCatalogue(
 				required("planner_version", f.PlannerVersion), given("observed_at", f.ObservedAt)),
 		}
 	}),
+	define(TypeScalingProposed, TopicActuations, func(f *model.ScalingProposed) identity {
+		return actuation("scaling-proposed", &f.Actuation, 0)
+	}),
 	define(TypeScalingStarted, TopicActuations, func(f *model.ScalingStarted) identity {
 		return actuation("scaling-started", &f.Actuation, 0)
 	}),
@@ -78,6 +83,13 @@ var production = newCatalogue(
 	}),
 	define(TypeScalingSettled, TopicActuations, func(f *model.ScalingSettled) identity {
 		return actuation("scaling-settled", &f.Actuation, 0)
+	}),
+	define(TypeDecisionApproved, TopicApprovals, func(f *model.DecisionApproved) identity {
+		return identity{
+			id: ApprovalID(f.DecisionID, f.ApprovedBy), subject: f.Deployment, key: f.Deployment, time: f.OccurredAt,
+			err: errors.Join(required("deployment", f.Deployment), required("decision_id", f.DecisionID),
+				required("approved_by", f.ApprovedBy), given("occurred_at", f.OccurredAt)),
+		}
 	}),
 	define(TypeCheckpoint, TopicCheckpoints, func(f *model.Checkpoint) identity {
 		return identity{

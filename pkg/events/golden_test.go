@@ -60,6 +60,8 @@ func everyEvent() map[string]sealed {
 		Generator: model.SimulatedGenerator{Seed: 7, DurationS: 86400, MeanRPS: 2.3}, StartedAt: &observedAt,
 	}}
 	spec.Actuator = &model.Actuator{Simulated: &model.SimulatedActuator{}}
+	asking := spec
+	asking.Advisory, asking.Approval = false, model.ApprovalRequired
 	active := spec
 	active.Advisory = false
 	limited := active
@@ -77,6 +79,8 @@ func everyEvent() map[string]sealed {
 	}
 	partly := done
 	partly.Limited = "role prefill goes to 3 instead of 8: it changed by 7 in the last 10m0s, and limits.max_change_replicas is 8"
+	approved := done
+	approved.ApprovedBy = "ops@control-1"
 	settled := done
 	settled.OccurredAt = done.OccurredAt.Add(64200 * time.Millisecond)
 	none := done
@@ -144,9 +148,17 @@ func everyEvent() map[string]sealed {
 			Reasons: model.Reasons{Load: model.ReasonNoFleetData, Throughput: model.ReasonDisabled}, Chain: []model.ChainEntry{},
 			Evidence: model.DecisionEvidence{Fleet: model.Failed}, Warnings: []model.Warning{model.WarningStateReset}, PlannerVersion: "1",
 		}, events.About{Source: "/tidemark/decider", CausationID: events.ObservationID("chat-8b", observedAt)}},
-		"scaling-started/v1/started": {&model.ScalingStarted{Actuation: done}, actuator},
-		"scaling-applied/v1/applied": {&model.ScalingApplied{Actuation: done}, actuator},
-		"scaling-applied/v1/limited": {&model.ScalingApplied{Actuation: partly}, actuator},
+		"deployment-configured/v1/approval": {&model.DeploymentConfigured{
+			Deployment: "chat-70b", Revision: 6, Epoch: 1, Spec: asking, ChangedBy: "ops@control-1", Reason: "someone looks first",
+		}, control},
+		"decision-approved/v1/approved": {&model.DecisionApproved{
+			Deployment: "chat-70b", DecisionID: decisionID, OccurredAt: observedAt.Add(20 * time.Second), ApprovedBy: "ops@control-1", Reason: "the launch is at nine",
+		}, control},
+		"scaling-proposed/v1/proposed": {&model.ScalingProposed{Actuation: done, ValidUntil: observedAt.Add(time.Minute)}, actuator},
+		"scaling-started/v1/approved":  {&model.ScalingStarted{Actuation: approved}, actuator},
+		"scaling-started/v1/started":   {&model.ScalingStarted{Actuation: done}, actuator},
+		"scaling-applied/v1/applied":   {&model.ScalingApplied{Actuation: done}, actuator},
+		"scaling-applied/v1/limited":   {&model.ScalingApplied{Actuation: partly}, actuator},
 		"scaling-rejected/v1/expired": {&model.ScalingRejected{
 			Actuation: none, Reason: model.RejectedExpired, Detail: "valid until 20:01:05, and it is 20:04:31",
 		}, actuator},

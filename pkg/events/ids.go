@@ -49,8 +49,13 @@ func RevisionID(deployment string, revision int) string {
 	return deterministic("revision", deployment, strconv.Itoa(revision))
 }
 
-// ActuationID identifies what became of a decision: scaling-started,
-// scaling-applied, scaling-rejected, scaling-failed or scaling-settled. Attempts
+// ApprovalID identifies one person's approval of a decision.
+func ApprovalID(decisionID, by string) string {
+	return deterministic("decision-approved", decisionID, by)
+}
+
+// ActuationID identifies what became of a decision: scaling-proposed,
+// scaling-started, scaling-applied, scaling-rejected, scaling-failed or scaling-settled. Attempts
 // count from 1; what comes once has attempt 0.
 func ActuationID(outcome, decisionID string, attempt int) string {
 	return deterministic(outcome, decisionID, strconv.Itoa(attempt))

@@ -8,6 +8,7 @@ const (
 	TopicObservations = "observations"
 	TopicDecisions    = "decisions"
 	TopicActuations   = "actuations"
+	TopicApprovals    = "approvals"
 	TopicCheckpoints  = "checkpoints"
 	TopicDeadLetters  = "dead-letters"
 )
@@ -51,6 +52,7 @@ var AllTopics = [...]Topic{
 	{Name: TopicObservations, Key: "deployment", Retention: 14 * day, Partitions: 6},
 	{Name: TopicDecisions, Key: "deployment", Retention: 180 * day, Partitions: 6},
 	{Name: TopicActuations, Key: "deployment", Retention: 180 * day, Partitions: 6},
+	{Name: TopicApprovals, Key: "deployment", Retention: 180 * day, Partitions: 6},
 	{Name: TopicCheckpoints, Key: "deployment/day", Compacted: true, Retention: 14 * day, Partitions: 6},
 	{Name: TopicDeadLetters, Key: "key of the message", Retention: 180 * day, Partitions: 6},
 }
@@ -70,7 +72,7 @@ var Flows = [...]Flow{
 		Writes: []string{TopicDecisions, TopicCheckpoints, TopicDeadLetters},
 	},
 	{
-		Service: "actuator", Reads: []string{TopicDeployments, TopicObservations, TopicDecisions, TopicActuations},
+		Service: "actuator", Reads: []string{TopicDeployments, TopicObservations, TopicDecisions, TopicActuations, TopicApprovals},
 		Writes: []string{TopicActuations, TopicDeadLetters},
 	},
 	{
@@ -78,7 +80,7 @@ var Flows = [...]Flow{
 		Writes: []string{TopicDeadLetters},
 	},
 	{
-		Service: "control", Reads: []string{TopicDeployments, TopicObservations, TopicDecisions, TopicActuations, TopicCheckpoints, TopicDeadLetters},
-		Writes: []string{TopicDeployments},
+		Service: "control", Reads: []string{TopicDeployments, TopicObservations, TopicDecisions, TopicActuations, TopicApprovals, TopicCheckpoints, TopicDeadLetters},
+		Writes: []string{TopicDeployments, TopicApprovals},
 	},
 }

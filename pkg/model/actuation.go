@@ -26,6 +26,8 @@ const (
 	// RejectedFrozen: somebody froze the deployment, or all of them, or a freeze
 	// window is open.
 	RejectedFrozen Rejection = "frozen"
+	// RejectedNotApproved: nobody approved the decision while it was valid.
+	RejectedNotApproved Rejection = "not_approved"
 	// RejectedLimited: the actuator's own limits leave nothing of the change to be
 	// done now.
 	RejectedLimited Rejection = "limited"
@@ -53,6 +55,25 @@ type Actuation struct {
 	// Limited says in one line what the actuator's limits held back of the
 	// decision, if they did.
 	Limited string `json:"limited,omitempty"`
+	// ApprovedBy is who approved the decision, where that is required.
+	ApprovedBy string `json:"approved_by,omitzero"`
+}
+
+// ScalingProposed records that a decision passed the gate and waits for an approval.
+type ScalingProposed struct {
+	Actuation
+	// ValidUntil is when the wait ends, on the deployment's clock.
+	ValidUntil time.Time `json:"valid_until"`
+}
+
+// DecisionApproved lets a decision be carried out, if it still may be. Of several the
+// first one stands.
+type DecisionApproved struct {
+	Deployment string    `json:"deployment"`
+	DecisionID string    `json:"decision_id"`
+	OccurredAt time.Time `json:"occurred_at"`
+	ApprovedBy string    `json:"approved_by"`
+	Reason     string    `json:"reason,omitempty"`
 }
 
 // ScalingStarted records that an actuator is about to write. It is in the log

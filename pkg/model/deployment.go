@@ -35,7 +35,17 @@ type Deployment struct {
 	Actuator   *Actuator         `json:"actuator,omitempty"`
 	// Limits are the actuator's own.
 	Limits Limits `json:"limits,omitzero"`
+	// Approval says whether a person, or what speaks for one, has to approve each
+	// decision before it is carried out.
+	Approval Approval `json:"approval,omitzero"`
 }
+
+// Approval says whether decisions wait for an approval.
+type Approval string
+
+// ApprovalRequired lets no decision be carried out that nobody has approved. What
+// is left out is not required.
+const ApprovalRequired Approval = "required"
 
 // Mode returns the deployment's mode.
 func (d *Deployment) Mode() Mode {

@@ -214,4 +214,7 @@ func (d *Deployment) checkShells(c *checks) {
 		d.checkActuator(c)
 	}
 	d.checkLimits(c)
+	if d.Approval != "" && d.Approval != ApprovalRequired {
+		c.fail("approval", "is %q, want required, or nothing for decisions that are carried out as they come", d.Approval)
+	}
 }

@@ -53,6 +53,8 @@ type Outcome struct {
 	Error   string          `json:"error,omitempty"`
 	Attempt int             `json:"attempt,omitzero"`
 	SettleS *float64        `json:"settle_s,omitempty"`
+	// ValidUntil is when a proposal ends.
+	ValidUntil *time.Time `json:"valid_until,omitempty"`
 }
 
 // minPrefix is the shortest beginning of an ID that names a decision.
@@ -241,6 +243,8 @@ func (t *telling) outcomes(ctx context.Context) error {
 		}
 		outcome := Outcome{}
 		switch fact := fact.(type) {
+		case *model.ScalingProposed:
+			outcome = Outcome{Type: "proposed", Actuation: fact.Actuation, ValidUntil: &fact.ValidUntil}
 		case *model.ScalingApplied:
 			outcome = Outcome{Type: "applied", Actuation: fact.Actuation}
 		case *model.ScalingRejected:

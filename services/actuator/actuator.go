@@ -72,6 +72,7 @@ type Actuator struct {
 	metrics     *metrics
 	deployments *events.DeploymentTable
 	ledger      *ledger
+	approvals   *approvals
 	connectors  func(*model.Deployment) (connector.Connector, error)
 	now         func() time.Time
 }
@@ -89,16 +90,22 @@ func (a *Actuator) Run(ctx context.Context, ready func()) error {
 	working.Go(func() error { return a.settle(ctx) })
 	working.Go(func() error { return a.subscribeWhileActive(ctx) })
 	working.Go(func() error { return a.showLimits(ctx) })
+	working.Go(func() error { return a.refuseUnapproved(ctx) })
 	ready()
 	return working.Wait()
 }
 
 // showLimits keeps the metrics of what holds the actuator back: freezes, which come
-// by the log and by the clock, and the room that limits leave.
+// by the log and by the clock, the room that limits leave, and what waits for an
+// approval.
 func (a *Actuator) showLimits(ctx context.Context) error {
 	shown := map[string]bool{}
 	for {
 		changed := a.deployments.Changed()
+		waiting := map[string]int{}
+		for _, proposed := range a.ledger.proposals() {
+			waiting[proposed.Deployment]++
+		}
 		gone := shown
 		shown = map[string]bool{}
 		for _, configured := range a.deployments.All() {
@@ -109,6 +116,11 @@ func (a *Actuator) showLimits(ctx context.Context) error {
 			_, frozen := a.deployments.Frozen(name)
 			window, _ := OpenWindow(limits, now)
 			a.metrics.frozen.WithLabelValues(name).Set(truth(frozen || window != nil))
+			if configured.Spec.Approval == model.ApprovalRequired {
+				a.metrics.waiting.WithLabelValues(name).Set(float64(waiting[name]))
+			} else {
+				a.metrics.waiting.DeleteLabelValues(name)
+			}
 			if limits.MaxChangeReplicas == 0 {
 				a.metrics.room.DeletePartialMatch(prometheus.Labels{"deployment": name})
 				continue
@@ -122,6 +134,7 @@ func (a *Actuator) showLimits(ctx context.Context) error {
 		}
 		for name := range gone {
 			a.metrics.frozen.DeleteLabelValues(name)
+			a.metrics.waiting.DeleteLabelValues(name)
 			a.metrics.room.DeletePartialMatch(prometheus.Labels{"deployment": name})
 		}
 		// What depends on the clock is shown within a second.
@@ -183,11 +196,17 @@ func (a *Actuator) consume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// A subscriber of its own: a group's member has one topic.
+	approving, err := a.log.Subscriber(a.topics.Group("actuator"))
+	if err != nil {
+		return err
+	}
 	router, err := events.NewRouter(events.RouterConfig{Service: "actuator", Log: a.log, Topics: a.topics, Logger: a.logger, Registerer: a.metrics.registerer})
 	if err != nil {
 		return err
 	}
 	router.AddConsumerHandler("actuate", topic, subscriber, a.Handle)
+	router.AddConsumerHandler("approve", a.topics.Name(events.TopicApprovals), approving, a.Approve)
 	working, running := errgroup.WithContext(ctx)
 	working.Go(func() error { return router.Run(running) })
 	working.Go(func() error {
@@ -212,6 +231,11 @@ func (a *Actuator) Handle(msg *message.Message) error {
 	if err != nil {
 		return err
 	}
+	return a.carryOut(msg.Context(), event)
+}
+
+// carryOut carries a decision out, or records why not.
+func (a *Actuator) carryOut(ctx context.Context, event events.Event) error {
 	decision, err := events.As[*model.ScalingDecision](event)
 	if err != nil {
 		return err
@@ -219,7 +243,6 @@ func (a *Actuator) Handle(msg *message.Message) error {
 	if !asks(decision) {
 		return nil
 	}
-	ctx := msg.Context()
 	view, err := a.view(ctx, event, decision)
 	if err != nil {
 		return err
@@ -235,6 +258,10 @@ func (a *Actuator) Handle(msg *message.Message) error {
 		}
 		return a.outcome(event, record, err, view.past.begun != nil)
 	}
+	if view.awaits() {
+		return a.propose(event, decision, view, record)
+	}
+	record.ApprovedBy = view.approvedBy
 	return a.apply(ctx, event, decision, view, record)
 }
 
@@ -244,6 +271,8 @@ type view struct {
 	configured *model.DeploymentConfigured
 	past       history
 	handled    bool
+	// approvedBy is who approved the decision, where that is required.
+	approvedBy string
 }
 
 // view reads the deployments and the actuations up to the ends that they have
@@ -267,6 +296,14 @@ func (a *Actuator) view(ctx context.Context, event events.Event, decision *model
 	seen.past.frozen, _ = a.deployments.Frozen(decision.Deployment)
 	if seen.configured != nil {
 		seen.past.window, seen.past.windowSince = OpenWindow(&seen.configured.Spec.Limits, now)
+	}
+	if seen.configured != nil && seen.configured.Spec.Approval == model.ApprovalRequired {
+		if err := a.approvals.catchUp(ctx); err != nil {
+			return view{}, err
+		}
+		if approved := a.approvals.of(decision.Deployment, event.ID); approved != nil {
+			seen.approvedBy = approved.ApprovedBy
+		}
 	}
 	seen.verdict = gate(seen.configured, decision, event.ID, seen.past, now)
 	return seen, nil
@@ -310,6 +347,8 @@ func (a *Actuator) apply(ctx context.Context, event events.Event, decision *mode
 			return err
 		case !again.pass:
 			return connector.Refuse(again.reason, "%s", again.detail)
+		case again.configured.Spec.Approval == model.ApprovalRequired && again.approvedBy == "":
+			return connector.Refuse(model.RejectedNotApproved, "approval is required since revision %d, and nobody approved it", again.configured.Revision)
 		case !reflect.DeepEqual(again.configured.Spec.Actuator, configured.Spec.Actuator):
 			return connector.Refuse(model.RejectedConflict, "the deployment's actuator was configured anew, by revision %d", again.configured.Revision)
 		}

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"log/slog"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -109,6 +110,8 @@ func (w *world) outcomes(name string) []string {
 	var words []string
 	for _, fact := range w.facts(name) {
 		switch fact := fact.(type) {
+		case *model.ScalingProposed:
+			words = append(words, "proposed")
 		case *model.ScalingStarted:
 			words = append(words, "started")
 		case *model.ScalingApplied:
@@ -491,6 +494,126 @@ func TestLimits(t *testing.T) {
 			w.Errorf("%d series of a room that nothing limits", n)
 		}
 	})
+}
+
+// TestApproval: a decision waits until somebody approves it, whoever is at work by
+// then, or until its time is over.
+func TestApproval(t *testing.T) {
+	asks := func(s *model.Deployment) { s.Approval = model.ApprovalRequired }
+	approve := func(w *world, name string, decision events.Event) {
+		w.Helper()
+		publish(w, w.log, w.topics, &model.DecisionApproved{Deployment: name, DecisionID: decision.ID, OccurredAt: time.Now().UTC(), ApprovedBy: "ops"}, time.Time{})
+	}
+	inTime(t, func(w *world) {
+		w.configure("chat", 1, 1, true, asks)
+		first := w.start("one")
+		decision := w.decide("chat", 1, 2, 3)
+		w.settled()
+		w.want("chat", "proposed")
+		if n := testutil.ToFloat64(first.metrics.waiting.WithLabelValues("chat")); n != 1 {
+			w.Errorf("%v decisions wait, says the metric", n)
+		}
+		// A newer one waits beside it.
+		w.decide("chat", 1, 2, 4)
+		w.settled()
+		first.stop()
+		approve(w, "chat", decision)
+		second := w.start("two")
+		w.settled()
+		w.want("chat", "proposed", "proposed", "started", "applied", "settled")
+		for _, fact := range w.facts("chat")[2:] {
+			if by := reflect.ValueOf(fact).Elem().FieldByName("ApprovedBy").String(); by != "ops" {
+				w.Errorf("%T is approved by %q", fact, by)
+			}
+		}
+		approve(w, "chat", decision) // again, by nobody new
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		w.want("chat", "proposed", "proposed", "started", "applied", "settled", "not_approved")
+		if n := testutil.ToFloat64(second.metrics.waiting.WithLabelValues("chat")); n != 0 {
+			w.Errorf("%v decisions wait, says the metric", n)
+		}
+		if n := w.prefill("chat"); n != 3 {
+			w.Errorf("prefill is set to %d, want 3", n)
+		}
+	})
+	for name, c := range map[string]struct {
+		do   func(w *world)
+		want []string
+	}{
+		"before the decision was seen": {func(w *world) {
+			decision := w.decide("chat", 1, 2, 3)
+			approve(w, "chat", decision)
+			w.start("one")
+			w.settled()
+		}, []string{"started", "applied", "settled"}},
+		"too late": {func(w *world) {
+			w.start("one")
+			decision := w.decide("chat", 1, 2, 3)
+			time.Sleep(time.Minute + 2*time.Second)
+			approve(w, "chat", decision)
+			w.settled()
+		}, []string{"proposed", "not_approved"}},
+		"too late, while no actuator was there": {func(w *world) {
+			decision := w.decide("chat", 1, 2, 3)
+			approve(w, "chat", decision)
+			time.Sleep(time.Minute + 2*time.Second)
+			w.start("one")
+			w.settled()
+		}, []string{"expired"}},
+		"under another activation": {func(w *world) {
+			w.start("one")
+			decision := w.decide("chat", 1, 2, 3)
+			w.settled()
+			w.configure("chat", 2, 1, false, asks)
+			w.configure("chat", 3, 2, true, asks)
+			approve(w, "chat", decision)
+			w.settled()
+		}, []string{"proposed", "stale_epoch"}},
+		"of another deployment's decision": {func(w *world) {
+			w.configure("embed", 1, 1, true, asks)
+			w.start("one")
+			decision := w.decide("chat", 1, 2, 3)
+			approve(w, "embed", decision)
+			w.settled()
+		}, []string{"proposed"}},
+		"of an older decision than the one that was carried out": {func(w *world) {
+			w.start("one")
+			older := w.decide("chat", 1, 2, 3)
+			time.Sleep(5 * time.Second)
+			newer := w.decide("chat", 1, 2, 4)
+			w.settled()
+			approve(w, "chat", newer)
+			w.settled()
+			approve(w, "chat", older)
+			w.settled()
+		}, []string{"proposed", "proposed", "started", "applied", "settled", "superseded"}},
+		"of an advisory deployment": {func(w *world) {
+			w.configure("embed", 1, 1, true)
+			w.configure("chat", 2, 1, false, asks)
+			w.start("one")
+			decision := activeDecision("chat", time.Now().UTC(), both(2, 4), both(3, 4))
+			decision.Mode, decision.Epoch = model.Advisory, 1
+			approve(w, "chat", publish(w, w.log, w.topics, decision, time.Time{}))
+			w.settled()
+		}, nil},
+		"required while the change is made": {func(w *world) {
+			w.configure("chat", 2, 1, true)
+			w.start("one", func(v *connectortest.View) {
+				v.AfterWrite = func(context.Context, model.Role) error { w.configure("chat", 3, 1, true, asks); return nil }
+			})
+			publish(w, w.log, w.topics, activeDecision("chat", time.Now().UTC(), both(2, 4), both(3, 2)), time.Time{})
+			w.settled()
+		}, []string{"started", "failed: decode went from 4 to 2; then scale prefill from 2 to 3: not_approved: approval is required since revision 3, and nobody approved it"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inTime(t, func(w *world) {
+				w.configure("chat", 1, 1, true, asks)
+				c.do(w)
+				w.want("chat", c.want...)
+			})
+		})
+	}
 }
 
 // TestRestartFences: a new process knows from the log what was handled.

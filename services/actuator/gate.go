@@ -48,10 +48,7 @@ func gate(configured *model.DeploymentConfigured, decision *model.ScalingDecisio
 		return refuse(model.RejectedNotActive, "deployment %s is not configured", decision.Deployment)
 	}
 	ttl := time.Duration(configured.Spec.Behavior.DecisionTTLS * float64(time.Second))
-	until := decision.ObservedAt.Add(ttl)
-	if decision.ValidUntil.Before(until) {
-		until = decision.ValidUntil
-	}
+	until := validUntil(&configured.Spec, decision)
 	newest := past.newest
 	switch {
 	case configured.Spec.Mode() != model.Active:
@@ -82,6 +79,16 @@ func gate(configured *model.DeploymentConfigured, decision *model.ScalingDecisio
 		return refuse(model.RejectedLimited, "%s", held)
 	}
 	return verdict{pass: true, changes: allowed, limited: held}
+}
+
+// validUntil is how long a decision may be acted on: as long as it says, and no
+// longer than the configuration gives it now.
+func validUntil(spec *model.Deployment, decision *model.ScalingDecision) time.Time {
+	until := decision.ObservedAt.Add(time.Duration(spec.Behavior.DecisionTTLS * float64(time.Second)))
+	if decision.ValidUntil.Before(until) {
+		return decision.ValidUntil
+	}
+	return until
 }
 
 func instant(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }

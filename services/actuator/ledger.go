@@ -1,6 +1,7 @@
 package actuator
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -45,6 +46,8 @@ type account struct {
 	set model.PerRole[int]
 	// unsettled is the newest change that the fleet has not reached yet.
 	unsettled *unsettled
+	// proposed holds the decisions that wait for an approval.
+	proposed map[string]*model.ScalingProposed
 	// changes are the newest changes that were begun, each once, whatever became of
 	// them.
 	changes []begunChange
@@ -81,6 +84,8 @@ type history struct {
 	// begun is what was begun of this decision, where nothing says how that ended:
 	// an actuator stopped in the middle of it.
 	begun *model.Actuation
+	// proposed tells that this decision waits for an approval.
+	proposed bool
 	// changes are those of other decisions that were begun.
 	changes []begunChange
 }
@@ -171,8 +176,15 @@ func (l *ledger) note(fact any) {
 
 func (l *ledger) add(fact any) {
 	switch fact := fact.(type) {
+	case *model.ScalingProposed:
+		// It has no outcome, and does not make those before it old: each may be
+		// approved as long as it is valid.
+		if a := l.account(fact.Deployment); !a.outcomes[fact.DecisionID] && a.begun[fact.DecisionID] == nil {
+			a.proposed[fact.DecisionID] = fact
+		}
 	case *model.ScalingStarted:
 		a := l.account(fact.Deployment)
+		delete(a.proposed, fact.DecisionID)
 		a.advance(&fact.Actuation)
 		a.change(&fact.Actuation)
 		if !a.outcomes[fact.DecisionID] && a.begun[fact.DecisionID] == nil {
@@ -195,7 +207,7 @@ func (l *ledger) add(fact any) {
 	case *model.ScalingRejected:
 		a := l.account(fact.Deployment)
 		switch fact.Reason {
-		case model.RejectedNotActive, model.RejectedStaleEpoch, model.RejectedNotYetValid:
+		case model.RejectedNotActive, model.RejectedStaleEpoch, model.RejectedNotYetValid, model.RejectedNotApproved:
 			// Such a decision had no say, and so none about which is the newest:
 			// else one with a forged instant would stop all that come after it.
 			a.remember(fact.DecisionID)
@@ -214,7 +226,7 @@ func (l *ledger) add(fact any) {
 func (l *ledger) account(deployment string) *account {
 	a := l.deployments[deployment]
 	if a == nil {
-		a = &account{outcomes: map[string]bool{}, begun: map[string]*model.Actuation{}}
+		a = &account{outcomes: map[string]bool{}, begun: map[string]*model.Actuation{}, proposed: map[string]*model.ScalingProposed{}}
 		l.deployments[deployment] = a
 	}
 	return a
@@ -247,6 +259,7 @@ func (a *account) change(begun *model.Actuation) {
 // remember notes that a decision has an outcome, and reports whether that is new.
 func (a *account) remember(decisionID string) bool {
 	delete(a.begun, decisionID)
+	delete(a.proposed, decisionID)
 	if a.outcomes[decisionID] {
 		return false
 	}
@@ -270,13 +283,27 @@ func (l *ledger) of(deployment, decisionID string) (past history, handled bool) 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.account(deployment)
-	past = history{newest: a.newest, begun: a.begun[decisionID]}
+	past = history{newest: a.newest, begun: a.begun[decisionID], proposed: a.proposed[decisionID] != nil}
 	for _, change := range a.changes {
 		if change.decisionID != decisionID {
 			past.changes = append(past.changes, change)
 		}
 	}
 	return past, a.outcomes[decisionID]
+}
+
+// proposals returns the decisions that wait for an approval, the oldest first.
+func (l *ledger) proposals() []*model.ScalingProposed {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var waiting []*model.ScalingProposed
+	for _, a := range l.deployments {
+		waiting = slices.AppendSeq(waiting, maps.Values(a.proposed))
+	}
+	slices.SortFunc(waiting, func(a, b *model.ScalingProposed) int {
+		return cmp.Or(a.ObservedAt.Compare(b.ObservedAt), cmp.Compare(a.DecisionID, b.DecisionID))
+	})
+	return waiting
 }
 
 // setTo returns what a role was last set to, and whether it ever was.

@@ -17,6 +17,7 @@ type metrics struct {
 	frozen     *prometheus.GaugeVec
 	room       *prometheus.GaugeVec
 	limited    prometheus.Counter
+	waiting    *prometheus.GaugeVec
 }
 
 func newMetrics(registerer prometheus.Registerer) *metrics {
@@ -27,13 +28,16 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 			Name: "tidemark_actuator_subscribed", Help: "1 while some deployment is active and decisions are consumed, else 0.",
 		}),
 		actuations: factory.NewCounterVec(prometheus.CounterOpts{
-			Name: "tidemark_actuator_actuations_total", Help: "Actuation events recorded, by outcome; started is a write that was about to begin.",
+			Name: "tidemark_actuator_actuations_total", Help: "Actuation events recorded, by outcome; proposed is a decision that waits for an approval, started a write that was about to begin.",
 		}, []string{"outcome"}),
 		rejections: factory.NewCounterVec(prometheus.CounterOpts{
 			Name: "tidemark_actuator_rejections_total", Help: "Decisions that were not acted on, by reason.",
 		}, []string{"reason"}),
 		frozen: factory.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tidemark_actuator_frozen", Help: "1 while the actuator is frozen for a deployment, by a person or by a freeze window, else 0.",
+		}, []string{"deployment"}),
+		waiting: factory.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "tidemark_actuator_unapproved_decisions", Help: "Decisions that wait for an approval.",
 		}, []string{"deployment"}),
 		room: factory.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "tidemark_actuator_change_room_replicas", Help: "Replicas by which a role may change now, within limits.max_change_replicas.",
@@ -50,6 +54,8 @@ func newMetrics(registerer prometheus.Registerer) *metrics {
 
 func (m *metrics) recorded(fact any) {
 	switch fact := fact.(type) {
+	case *model.ScalingProposed:
+		m.actuations.WithLabelValues("proposed").Inc()
 	case *model.ScalingStarted:
 		m.actuations.WithLabelValues("started").Inc()
 	case *model.ScalingApplied:

@@ -53,6 +53,7 @@ func newWorker(config Config, log events.Log, topics events.Topics, logger *slog
 	w.Actuator = &Actuator{
 		config: config, log: log, topics: topics, logger: logger, metrics: newMetrics(registerer),
 		deployments: events.NewDeploymentTable(log, topics, logger), ledger: ledger,
+		approvals:  newApprovals(log, topics),
 		connectors: w.connector, now: time.Now,
 	}
 	return w

@@ -212,6 +212,8 @@ func (p *Projection) Add(id string, fact any) {
 		if f := p.of(fact.Deployment); fact.ObservedAt.After(f.decidedAt) {
 			f.decide(fact)
 		}
+	case *model.ScalingProposed:
+		p.of(fact.Deployment).actuated(id, "proposed")
 	case *model.ScalingStarted:
 		p.of(fact.Deployment).actuated(id, "started")
 	case *model.ScalingApplied:

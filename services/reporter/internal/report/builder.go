@@ -448,6 +448,7 @@ func (d *deployment) actuated(id string, f *model.Actuation, a Actuation) {
 		return
 	}
 	a.ID, a.DecisionID, a.AtMs, a.Epoch, a.Connector, a.Roles = id, f.DecisionID, f.OccurredAt.UnixMilli(), f.Epoch, f.Connector, f.Roles
+	a.ApprovedBy = f.ApprovedBy
 	if len(d.actuations) == maxActuations {
 		delete(d.actuationIDs, d.actuations[0].ID)
 		d.actuations = slices.Delete(d.actuations, 0, 1)

@@ -156,6 +156,7 @@ type Actuation struct {
 	Reason     string                      `json:"reason,omitempty"`
 	Detail     string                      `json:"detail,omitempty"`
 	Attempt    int                         `json:"attempt,omitzero"`
+	ApprovedBy string                      `json:"approved_by,omitempty"`
 	// SettleS is how long the fleet took to reach the target, in seconds.
 	SettleS *float64 `json:"settle_s,omitempty"`
 }

@@ -222,6 +222,7 @@ export interface Actuation {
   reason?: string;
   detail?: string;
   attempt?: number;
+  approved_by?: string;
   settle_s?: number;
 }
 

@@ -199,7 +199,7 @@ function drawActuations(d: Deployment): HTMLElement | null {
       h("td", { class: "time" }, instant(a.at_ms)),
       h("td", { "data-label": "Outcome" }, h("span", { class: "action" }, swatch({ colour: outcomeColour(a.outcome) }), a.outcome), a.reason ? h("small", {}, brief(words(a.reason))) : null),
       h("td", { "data-label": "Change", class: "move" }, ...d.roles.flatMap((r) => (a.roles?.[r] ? [h("span", {}, h("i", {}, r), `${a.roles[r].from} \u2192 ${a.roles[r].to}`)] : []))),
-      h("td", { "data-label": "Detail" }, end?.settle_s !== undefined ? `settled in ${duration(end.settle_s)}` : brief(a.detail ?? ""), a.attempt ? h("small", {}, `attempt ${a.attempt}`) : null),
+      h("td", { "data-label": "Detail" }, end?.settle_s !== undefined ? `settled in ${duration(end.settle_s)}` : brief(a.detail ?? ""), a.attempt ? h("small", {}, `attempt ${a.attempt}`) : null, a.approved_by ? h("small", {}, `approved by ${brief(a.approved_by)}`) : null),
       h("td", { "data-label": "Decision" }, h("a", { href: "#" + encodeURIComponent(a.decision_id) }, a.decision_id.slice(0, 8))));
   };
   const body = h("tbody", {}, ...attempts.slice(0, shownActuations).map(row));
