@@ -185,18 +185,17 @@ func inTime(t *testing.T, body func(*world)) {
 	synctest.Test(t, func(t *testing.T) { body(newWorld(t)) })
 }
 
-// counting is a log that counts how many subscriptions to decisions there are.
+// counting is a log that counts the subscriptions that there are, by topic.
 type counting struct {
 	events.Log
-	topic string
-	open  int
-	ever  int
+	mu         sync.Mutex
+	open, ever map[string]int
 }
 
 type countingSubscriber struct {
 	message.Subscriber
 	log *counting
-	own int
+	own []string
 }
 
 func (c *counting) Subscriber(group string) (message.Subscriber, error) {
@@ -205,33 +204,44 @@ func (c *counting) Subscriber(group string) (message.Subscriber, error) {
 }
 
 func (s *countingSubscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
-	if topic == s.log.topic {
-		s.own++
-		s.log.open++
-		s.log.ever++
-	}
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	s.own = append(s.own, topic)
+	s.log.open[topic]++
+	s.log.ever[topic]++
 	return s.Subscriber.Subscribe(ctx, topic)
 }
 
 func (s *countingSubscriber) Close() error {
-	s.log.open -= s.own
-	s.own = 0
+	s.log.mu.Lock()
+	for _, topic := range s.own {
+		s.log.open[topic]--
+	}
+	s.own = nil
+	s.log.mu.Unlock()
 	return s.Subscriber.Close()
 }
 
 // TestSubscriptionExistsOnlyWhileActive: while no deployment is active the
-// actuator has no subscription to decisions at all.
+// actuator has no subscription at all, to decisions or to approvals of some.
 func TestSubscriptionExistsOnlyWhileActive(t *testing.T) {
 	inTime(t, func(w *world) {
-		log := &counting{Log: w.log, topic: "test.decisions"}
+		log := &counting{Log: w.log, open: map[string]int{}, ever: map[string]int{}}
 		w.configure("a", 1, 0, false)
 		w.configure("b", 1, 0, false)
 		actuator := w.startOn("one", log)
 		expect := func(open int, when string) {
 			w.Helper()
 			w.settled()
-			if log.open != open {
-				w.Errorf("%d subscriptions to decisions %s, want %d", log.open, when, open)
+			log.mu.Lock()
+			defer log.mu.Unlock()
+			for _, topic := range []string{"test.decisions", "test.approvals"} {
+				if log.open[topic] != open {
+					w.Errorf("%d subscriptions to %s %s, want %d", log.open[topic], topic, when, open)
+				}
+			}
+			if len(log.open) > 2 {
+				w.Errorf("subscriptions are %v", log.open)
 			}
 			if got := int(testutil.ToFloat64(actuator.metrics.subscribed)); got != open {
 				w.Errorf("the metric says %d %s", got, when)
@@ -255,8 +265,8 @@ func TestSubscriptionExistsOnlyWhileActive(t *testing.T) {
 		expect(1, "after a is active again")
 		w.configure("a", 5, 2, false)
 		expect(0, "at the end")
-		if log.ever != 2 {
-			w.Errorf("subscribed %d times, want 2", log.ever)
+		if n := log.ever["test.decisions"]; n != 2 {
+			w.Errorf("subscribed %d times, want 2", n)
 		}
 		if n := len(w.fleet.Writes()); n != 0 {
 			w.Errorf("%d writes, want none", n)
