@@ -79,7 +79,11 @@ func Run(ctx context.Context, options ...fx.Option) error {
 	starting, cancel := context.WithTimeout(ctx, app.StartTimeout())
 	defer cancel()
 	if err := app.Start(starting); err != nil {
-		return dig.RootCause(err)
+		err = dig.RootCause(err)
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			return nil // It was asked to end before it had begun.
+		}
+		return err
 	}
 	var ended error
 	select {

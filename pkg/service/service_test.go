@@ -293,6 +293,19 @@ func TestStart(t *testing.T) {
 	}
 }
 
+// TestStopWhileStarting: a service that is asked to end before it has begun does
+// so without an error.
+func TestStopWhileStarting(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	err := service.Run(ctx, service.Module(configuration(), t.Output(), func(opening context.Context, url string) (events.Log, error) {
+		stop() // while the log takes its time to open
+		return drivers.OpenURL(opening, url)
+	}), fx.Invoke(func(events.Log) {}))
+	if err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
 // TestStopIsBounded: a worker that does not end is not waited for longer than
 // the time that a stop has.
 func TestStopIsBounded(t *testing.T) {

@@ -157,7 +157,11 @@ func (l *Log) exists(topic string) (bool, error) {
 	if known {
 		return true, nil
 	}
-	described, err := l.admin.DescribeTopics([]string{topic})
+	var described []*sarama.TopicMetadata
+	err := l.again(func() (err error) {
+		described, err = l.admin.DescribeTopics([]string{topic})
+		return err
+	}, func() { _, _ = l.client.RefreshController() }) // it is the controller that is asked
 	if err != nil {
 		return false, fmt.Errorf("look for topic %s: %w", topic, err)
 	}
@@ -227,26 +231,37 @@ func (l *Log) Positions(ctx context.Context, topic, group string) (map[int32]int
 }
 
 // offsets asks the leaders of partitions for their oldest or newest offset, or
-// the first at an instant in milliseconds: -1 where there is none. While leaders
-// move, or have just been made, it asks again.
+// the first at an instant in milliseconds: -1 where there is none.
 func (l *Log) offsets(topic string, partitions []int32, at int64) (map[int32]int64, error) {
-	var last error
-	for attempt := 0; attempt <= fetchRetries; attempt++ {
-		if attempt > 0 {
-			if sleep(l.open, fetchPause); l.open.Err() != nil {
-				return nil, stream.ErrClosed
-			}
-			_ = l.client.RefreshMetadata(topic) // what is still wrong shows in the next answer
-		}
-		var found map[int32]int64
-		if found, last = l.listOffsets(topic, partitions, at); last == nil {
-			return found, nil
-		}
-		if !moving(last) {
-			break
-		}
+	var found map[int32]int64
+	err := l.again(func() (err error) {
+		found, err = l.listOffsets(topic, partitions, at)
+		return err
+	}, func() { _ = l.client.RefreshMetadata(topic) })
+	if err != nil {
+		return nil, fmt.Errorf("list offsets of %s: %w", topic, classify(err))
 	}
-	return nil, fmt.Errorf("list offsets of %s: %w", topic, classify(last))
+	return found, nil
+}
+
+// askFor is how long the cluster is asked for what one of its brokers knows: it
+// takes up to 9 s until a broker that is gone has a successor.
+const askFor = 20 * time.Second
+
+// again asks the cluster something, and asks again while brokers come and go, or
+// leaders move. Between two attempts it looks up anew whom to ask; what is still
+// wrong then shows in the next answer.
+func (l *Log) again(ask func() error, lookUp func()) error {
+	for began := time.Now(); ; {
+		err := ask()
+		if err == nil || !moving(err) || time.Since(began) > askFor {
+			return err
+		}
+		if sleep(l.open, fetchPause); l.open.Err() != nil {
+			return stream.ErrClosed
+		}
+		lookUp()
+	}
 }
 
 func (l *Log) listOffsets(topic string, partitions []int32, at int64) (map[int32]int64, error) {
