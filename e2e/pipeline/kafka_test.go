@@ -18,6 +18,10 @@ import (
 // faulting is how long services and brokers are killed on Kafka.
 const faulting = 75 * time.Second
 
+// hanging is how long a broker answers nobody: less than the 9 s after which the
+// others take it for dead, so that all that wait for it do.
+const hanging = 6 * time.Second
+
 // manyDeployments are advisory and observed twice a second, on several partitions.
 func manyDeployments(n int) string {
 	var text strings.Builder
@@ -68,11 +72,11 @@ func byDeployment(decisions []entry[*model.ScalingDecision]) map[string]string {
 
 // TestKafkaFaults runs the services as processes on three brokers of Apache
 // Kafka, and kills them: services at random moments, a second and a third
-// decider that come and go, a broker by SIGKILL, and another that is restarted,
-// so that leaders and coordinators move. Then there is one decision for each
-// observation, in order, to the byte what a run without any of it gives; nothing
-// went to the dead letters; and as all is advisory, the actuator was never a
-// member of its group and nothing was done.
+// decider that come and go, a broker by SIGKILL, another that is restarted, so
+// that leaders and coordinators move, and one that hangs. Then there is one
+// decision for each observation, in order, to the byte what a run without any of
+// it gives; nothing went to the dead letters; and as all is advisory, the
+// actuator was never a member of its group and nothing was done.
 func TestKafkaFaults(t *testing.T) {
 	random := seed(t)
 	cluster := kafkatest.Start(t, kafkatest.Options{Nodes: 3})
@@ -124,8 +128,16 @@ func TestKafkaFaults(t *testing.T) {
 		{2 * faulting / 5, "broker 1 starts again", cluster.Node(1).Start},
 		{3 * faulting / 5, "broker 2 stops", func() error { cluster.Node(2).Stop(); return nil }},
 		{3*faulting/5 + time.Second, "broker 2 starts again", cluster.Node(2).Start},
+		{4 * faulting / 5, "broker 3 hangs for a while", func() error {
+			time.AfterFunc(hanging, func() {
+				if err := cluster.Node(3).GoOn(); err != nil {
+					t.Error(err)
+				}
+			})
+			return cluster.Node(3).Hang()
+		}},
 	}
-	for time.Since(began) < faulting {
+	for time.Since(began) < faulting || len(faults) > 0 {
 		if len(faults) > 0 && time.Since(began) > faults[0].at {
 			t.Logf("after %v %s", time.Since(began).Round(time.Second), faults[0].what)
 			if err := faults[0].do(); err != nil {
