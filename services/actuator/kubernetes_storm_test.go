@@ -404,6 +404,52 @@ func TestKubernetesBudgetHolds(t *testing.T) {
 	t.Logf("%d writes, %d increases tried: %q", writes, increases.Load(), k.outcomes("chat"))
 }
 
+// TestKubernetesDrainingPodsHoldTheirGPUs: pods that an earlier decision took away
+// and that are still there count in the budget.
+func TestKubernetesDrainingPodsHoldTheirGPUs(t *testing.T) {
+	k := newKube(t)
+	prefill, decode := appsTarget("Deployment", "chat-prefill"), appsTarget("Deployment", "chat-decode")
+	k.node = "elsewhere" // where nobody ends pods
+	k.workload(prefill, 4, 0)
+	k.node = "node-0"
+	k.workload(decode, 4, 0)
+	k.ready(decode, 4)
+	says := func(replicas, going int) func() bool {
+		return func() bool {
+			object := k.object(prefill)
+			return numberAt(object, "status", "replicas") == replicas && numberAt(object, "status", "terminatingReplicas") == going
+		}
+	}
+	k.until("pod of prefill", says(4, 0))
+	k.revise("chat", true, prefill, decode) // 16 GPUs, of which prefill replicas take two
+	k.begin()
+	k.decide(both(4, 4), both(2, 4))
+	k.await("chat", "started", "applied")
+	k.until("pod on its way out", says(2, 2))
+	k.decide(both(2, 4), both(2, 11))
+	k.await("chat", "started", "applied", "not_ready")
+	facts := k.facts("chat")
+	const why = "the budget of 16 GPUs has no room yet: prefill is set to 2 and still has 4"
+	if rejected, ok := facts[len(facts)-1].(*model.ScalingRejected); !ok || rejected.Detail != why {
+		t.Errorf("the last outcome is %#v, want a rejection that says %q", facts[len(facts)-1], why)
+	}
+	pods := k.admin.Resource(resource("", "v1", "pods")).Namespace(k.namespace)
+	list, err := pods.List(t.Context(), metav1.ListOptions{LabelSelector: "app=" + prefill.Name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range list.Items {
+		if list.Items[i].GetDeletionTimestamp() != nil {
+			if err := pods.Delete(t.Context(), list.Items[i].GetName(), metav1.DeleteOptions{GracePeriodSeconds: new(int64)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	k.until("end of them", says(2, 0))
+	k.decide(both(2, 4), both(2, 11))
+	k.await("chat", "started", "applied", "not_ready", "started", "applied", "settled")
+}
+
 // holdsWithPods looks at the moment of a write that the replicas it asks for find
 // room in a budget of GPUs beside the pods that the other roles still have, those
 // that are on their way out included. What adds no replica is not looked at.

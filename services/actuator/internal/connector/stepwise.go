@@ -51,7 +51,8 @@ func DefaultSteps() Steps {
 // Apply carries an order out on pools. All of them are looked at before the
 // first is written: where a budget binds the roles together, the unchanged ones
 // count as well. Decreases come before increases; where a budget of GPUs
-// binds the roles together, increases wait until what was decreased is gone. So
+// binds the roles together, increases wait until what was decreased is gone, and
+// are refused while what was taken away before still fills the budget. So
 // the GPUs that are asked for never exceed the larger of what they were and
 // what they will be, whatever fails in between. What was done before a failure
 // is in the error.
@@ -72,6 +73,9 @@ func (s Steps) Apply(ctx context.Context, pools Pools, order Order) error {
 			read[role] = pool
 		}
 	}
+	if err := room(order, read); err != nil {
+		return err
+	}
 	var done []string
 	for _, decreases := range []bool{true, false} {
 		for _, role := range roles {
@@ -89,6 +93,37 @@ func (s Steps) Apply(ctx context.Context, pools Pools, order Order) error {
 				return halfway(done, err)
 			}
 		}
+	}
+	return nil
+}
+
+// room refuses increases for which the budget has no room yet, because replicas
+// are still there that an earlier order took away. They may drain for minutes, so
+// that nobody waits: the next decision comes soon enough. What this order takes
+// away is waited for.
+func room(order Order, read map[model.Role]Pool) error {
+	if !bound(order) {
+		return nil
+	}
+	spec := &order.Configured.Spec
+	gpus := 0
+	var going []string
+	for _, role := range spec.Topology.Roles() {
+		limits, _ := spec.Roles.Get(role)
+		pool := read[role]
+		change, changed := order.Changes.Get(role)
+		replicas := pool.Set
+		if changed {
+			replicas = change.To
+		}
+		if decreases := changed && change.To < change.From; !decreases && pool.Running != nil && *pool.Running > pool.Set {
+			replicas += *pool.Running - pool.Set
+			going = append(going, fmt.Sprintf("%s is set to %d and still has %d", role, pool.Set, *pool.Running))
+		}
+		gpus += replicas * limits.GPUsPerReplica
+	}
+	if most := spec.Budget.MaxGPUs; len(going) > 0 && gpus > most {
+		return Refuse(model.RejectedNotReady, "the budget of %d GPUs has no room yet: %s", most, strings.Join(going, ", "))
 	}
 	return nil
 }

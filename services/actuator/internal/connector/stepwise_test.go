@@ -74,6 +74,18 @@ func TestStepwise(t *testing.T) {
 		{name: "drift in a role that changes", fleet: [2]int{2, 5}, desired: [2]int{2, 4}, target: [2]int{3, 3}, budget: 16, refused: model.RejectedDrift},
 		{name: "drift in a role that does not change, within a budget", fleet: [2]int{9, 4}, desired: [2]int{2, 4}, target: [2]int{2, 8}, budget: 16, refused: model.RejectedDrift},
 		{name: "without a budget the other role is its own affair", fleet: [2]int{9, 4}, desired: [2]int{2, 4}, target: [2]int{2, 8}, budget: -1, writes: []string{"decode 4->8"}},
+		{
+			name: "another role that still drains fills the budget", fleet: [2]int{2, 4}, desired: [2]int{2, 4}, target: [2]int{2, 8}, budget: 15, refused: model.RejectedNotReady,
+			arrange: func(v *connectortest.View, _ *connector.Order) { v.Run("chat", model.Prefill, 4) },
+		},
+		{
+			name: "the role itself still drains, and that fills the budget", fleet: [2]int{2, 4}, desired: [2]int{2, 4}, target: [2]int{2, 6}, budget: 13, refused: model.RejectedNotReady,
+			arrange: func(v *connectortest.View, _ *connector.Order) { v.Run("chat", model.Decode, 8) },
+		},
+		{
+			name: "another role still drains, and there is room all the same", fleet: [2]int{2, 4}, desired: [2]int{2, 4}, target: [2]int{2, 8}, budget: 16, writes: []string{"decode 4->8"},
+			arrange: func(v *connectortest.View, _ *connector.Order) { v.Run("chat", model.Prefill, 4) },
+		},
 		{name: "half of it is done already", fleet: [2]int{2, 2}, desired: [2]int{2, 4}, target: [2]int{3, 2}, budget: 8, writes: []string{"prefill 2->3"}},
 		{name: "all of it is done already", fleet: [2]int{3, 2}, desired: [2]int{2, 4}, target: [2]int{3, 2}, budget: 8},
 		{
