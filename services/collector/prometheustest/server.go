@@ -20,6 +20,7 @@ import (
 type Server struct {
 	URL string
 
+	args    []string
 	command *exec.Cmd
 	exited  chan struct{}
 	output  buffer
@@ -79,9 +80,25 @@ func Start(t *testing.T, dir, configuration string) *Server {
 		t.Fatal(err)
 	}
 	address := free(t)
-	s := &Server{URL: "http://" + address, exited: make(chan struct{})}
-	s.command = exec.Command("prometheus", "--config.file="+config, "--storage.tsdb.path="+dir,
-		"--storage.tsdb.retention.time=10y", "--web.listen-address="+address)
+	s := &Server{URL: "http://" + address, args: []string{
+		"--config.file=" + config, "--storage.tsdb.path=" + dir, "--storage.tsdb.retention.time=10y", "--web.listen-address=" + address,
+	}}
+	s.run(t)
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// Restart starts a server that was stopped, on its data and at its address.
+func (s *Server) Restart(t *testing.T) {
+	t.Helper()
+	s.run(t)
+}
+
+// run starts the process and waits until it answers.
+func (s *Server) run(t *testing.T) {
+	t.Helper()
+	s.exited = make(chan struct{})
+	s.command = exec.Command("prometheus", s.args...)
 	s.command.Stdout, s.command.Stderr = &s.output, &s.output
 	if err := s.command.Start(); err != nil {
 		t.Fatal(err)
@@ -90,13 +107,12 @@ func Start(t *testing.T, dir, configuration string) *Server {
 		defer close(s.exited)
 		_ = s.command.Wait()
 	}()
-	t.Cleanup(s.Stop)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
 		err := s.ready(ctx)
 		if err == nil {
-			return s
+			return
 		}
 		select {
 		case <-s.exited:

@@ -223,6 +223,12 @@ func (q *querier) judge(c counter, name, selector string) *model.TrafficObservat
 			Status: model.Stale, AgeS: new(age.Seconds()),
 			Error: fmt.Sprintf("the newest sample of %s is %.0f s old, and max_age_s is %g", name, age.Seconds(), q.source.spec.MaxAgeS),
 		}
+	case !c.newest.After(q.at.Add(-q.window)):
+		// Nothing was scraped in the window: that nothing increased says nothing.
+		return &model.TrafficObservation{
+			Status: model.Stale, AgeS: new(age.Seconds()),
+			Error: fmt.Sprintf("the newest sample of %s is %.0f s old, and the window of %g s has none", name, age.Seconds(), q.window.Seconds()),
+		}
 	case !c.covered:
 		return &model.TrafficObservation{
 			Status: model.Absent, AgeS: new(max(age.Seconds(), 0)),

@@ -195,6 +195,18 @@ func TestEvidenceHasItsClass(t *testing.T) {
 	}
 }
 
+// A window in which nothing was scraped is not one without requests.
+func TestWindowWithoutAScrapeIsNotIdle(t *testing.T) {
+	spec := specOf(serve(t, &fakeAPI{answers: map[string]any{`\]$`: engine("a:1", 0)}}))
+	spec.MaxAgeS = 600
+	source := New(spec, func(string, error) {})
+	defer source.Close()
+	got := source.Traffic(t.Context(), second(150), 30*time.Second) // the newest sample is of second 115
+	if got.Status != model.Stale || got.Requests != nil || got.Error != "the newest sample of vllm:request_success_total is 35 s old, and the window of 30 s has none" {
+		t.Errorf("have %s %q, requests %s", got.Status, got.Error, show(got.Requests))
+	}
+}
+
 func TestServerThatDoesNotAnswerFails(t *testing.T) {
 	release := make(chan struct{})
 	url := serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
