@@ -85,12 +85,15 @@ func (a *Actuator) Run(ctx context.Context, ready func()) error {
 	if err := a.ledger.catchUp(ctx); err != nil {
 		return err
 	}
+	if err := a.approvals.catchUp(ctx); err != nil {
+		return err
+	}
 	working, ctx := errgroup.WithContext(ctx)
 	working.Go(func() error { return a.ledger.follow(ctx) })
 	working.Go(func() error { return a.settle(ctx) })
 	working.Go(func() error { return a.subscribeWhileActive(ctx) })
 	working.Go(func() error { return a.showLimits(ctx) })
-	working.Go(func() error { return a.refuseUnapproved(ctx) })
+	working.Go(func() error { return a.endWaits(ctx) })
 	ready()
 	return working.Wait()
 }

@@ -20,18 +20,22 @@ type approvals struct {
 	topic string
 
 	mu       sync.Mutex
-	approved map[string]*model.DecisionApproved
-	// order holds the IDs of the decisions, the oldest first: it bounds the memory.
-	order []string
+	approved map[approvable]*model.DecisionApproved
+	// order holds what was approved, the oldest first: it bounds the memory.
+	order []approvable
 	next  map[int32]int64
 }
+
+// approvable is what an approval is about. One that names another deployment than the
+// decision's is about nothing, and stands in the way of no other.
+type approvable struct{ deployment, decisionID string }
 
 // rememberedApprovals bounds the approvals that are remembered: far more than there
 // are decisions that are still valid.
 const rememberedApprovals = 16384
 
 func newApprovals(log events.Log, topics events.Topics) *approvals {
-	return &approvals{log: log, topic: topics.Name(events.TopicApprovals), approved: map[string]*model.DecisionApproved{}, next: map[int32]int64{}}
+	return &approvals{log: log, topic: topics.Name(events.TopicApprovals), approved: map[approvable]*model.DecisionApproved{}, next: map[int32]int64{}}
 }
 
 // catchUp returns once the projection holds all that was in the topic when it was
@@ -54,11 +58,12 @@ func (a *approvals) catchUp(ctx context.Context) error {
 }
 
 func (a *approvals) add(approved *model.DecisionApproved) {
-	if a.approved[approved.DecisionID] != nil {
+	about := approvable{approved.Deployment, approved.DecisionID}
+	if a.approved[about] != nil {
 		return
 	}
-	a.approved[approved.DecisionID] = approved
-	if a.order = append(a.order, approved.DecisionID); len(a.order) > rememberedApprovals {
+	a.approved[about] = approved
+	if a.order = append(a.order, about); len(a.order) > rememberedApprovals {
 		delete(a.approved, a.order[0])
 		a.order = a.order[1:]
 	}
@@ -68,10 +73,7 @@ func (a *approvals) add(approved *model.DecisionApproved) {
 func (a *approvals) of(deployment, decisionID string) *model.DecisionApproved {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if approved := a.approved[decisionID]; approved != nil && approved.Deployment == deployment {
-		return approved
-	}
-	return nil
+	return a.approved[approvable{deployment, decisionID}]
 }
 
 // awaits reports whether a decision that passed the gate waits for an approval. One
@@ -83,7 +85,7 @@ func (v *view) awaits() bool {
 // propose records that a decision waits for an approval. The decision is done with
 // for now: the approval brings it back.
 func (a *Actuator) propose(event events.Event, decision *model.ScalingDecision, seen view, record model.Actuation) error {
-	if seen.past.proposed {
+	if seen.past.proposed != nil {
 		return nil
 	}
 	a.logger.Info("decision waits for an approval", "deployment", record.Deployment, "decision_id", record.DecisionID, "action", decision.Action)
@@ -116,7 +118,7 @@ func (a *Actuator) Approve(msg *message.Message) error {
 const approvalSkew = 5 * time.Minute
 
 // decision reads the decision that an approval is about. It was made before, by as
-// much as decisions are valid, on the wall's clock.
+// much as decisions are valid, on the wall's clock. The approval may be older itself.
 func (a *Actuator) decision(ctx context.Context, approved *model.DecisionApproved) (found events.Event, ok bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, a.config.ViewTimeout)
 	defer cancel()
@@ -126,7 +128,10 @@ func (a *Actuator) decision(ctx context.Context, approved *model.DecisionApprove
 	}
 	if configured, known := a.deployments.Current(approved.Deployment); known && configured.Spec.Clock() == (model.Clock{}) {
 		ttl := time.Duration(configured.Spec.Behavior.DecisionTTLS * float64(time.Second))
-		since = a.now().Add(-ttl - approvalSkew)
+		since = approved.OccurredAt.Add(-ttl - approvalSkew)
+		if now := a.now(); since.After(now.Add(-ttl - approvalSkew)) {
+			since = now.Add(-ttl - approvalSkew)
+		}
 	}
 	topic := a.topics.Name(events.TopicDecisions)
 	for record, err := range a.log.Read(ctx, topic, events.Range{From: events.Bound{Time: since}, Key: approved.Deployment}) {
@@ -140,8 +145,10 @@ func (a *Actuator) decision(ctx context.Context, approved *model.DecisionApprove
 	return events.Event{}, false, nil
 }
 
-// refuseUnapproved rejects the decisions that nobody approved while they were valid.
-func (a *Actuator) refuseUnapproved(ctx context.Context) error {
+// endWaits rejects the proposed decisions that wait in vain: those that nobody
+// approved while they were valid, and those that an approval could not let through any
+// more.
+func (a *Actuator) endWaits(ctx context.Context) error {
 	for {
 		pause := time.NewTimer(a.config.SettleEvery)
 		select {
@@ -152,18 +159,41 @@ func (a *Actuator) refuseUnapproved(ctx context.Context) error {
 		}
 		for _, proposed := range a.ledger.proposals() {
 			now := a.now()
-			if configured, known := a.deployments.Current(proposed.Deployment); known {
+			configured, known := a.deployments.Current(proposed.Deployment)
+			if known {
 				now = configured.Spec.Clock().At(now)
 			}
-			if !now.After(proposed.ValidUntil) {
+			past, _ := a.ledger.of(proposed.Deployment, proposed.DecisionID)
+			refusal := vain(configured, proposed, past.newest, a.approvals.of(proposed.Deployment, proposed.DecisionID), now)
+			if refusal == nil {
 				continue
 			}
 			record := proposed.Actuation
 			record.OccurredAt = now.UTC()
-			refusal := connector.Refuse(model.RejectedNotApproved, "nobody approved it until %s", instant(proposed.ValidUntil))
 			if err := a.outcome(events.Event{ID: proposed.DecisionID}, record, refusal, false); err != nil && ctx.Err() == nil {
-				a.logger.Warn("an unapproved decision is not rejected yet", "deployment", proposed.Deployment, "decision_id", proposed.DecisionID, "error", err)
+				a.logger.Warn("a decision that waits in vain is not rejected yet", "deployment", proposed.Deployment, "decision_id", proposed.DecisionID, "error", err)
 			}
 		}
 	}
+}
+
+// vain returns why a proposed decision waits in vain, or nil. Each of the reasons is
+// one for which the gate refuses it too, so what is rejected here is not carried out
+// elsewhere meanwhile.
+func vain(configured *model.DeploymentConfigured, proposed *model.ScalingProposed, newest sequence, approved *model.DecisionApproved, now time.Time) *connector.Refusal {
+	switch {
+	case configured == nil:
+		return connector.Refuse(model.RejectedNotActive, "deployment %s is not configured any more", proposed.Deployment)
+	case configured.Spec.Mode() != model.Active:
+		return connector.Refuse(model.RejectedNotActive, "deployment %s is %s since revision %d", proposed.Deployment, configured.Spec.Mode(), configured.Revision)
+	case proposed.Epoch != configured.Epoch:
+		return connector.Refuse(model.RejectedStaleEpoch, "decision is of epoch %d, the deployment is in epoch %d", proposed.Epoch, configured.Epoch)
+	case newest.observedAt.After(proposed.ObservedAt):
+		return connector.Refuse(model.RejectedSuperseded, "a decision of %s was handled already, this one is of %s", instant(newest.observedAt), instant(proposed.ObservedAt))
+	case !now.After(proposed.ValidUntil):
+		return nil
+	case approved != nil:
+		return connector.Refuse(model.RejectedExpired, "%s approved it, and it was not begun while it was valid, until %s", approved.ApprovedBy, instant(proposed.ValidUntil))
+	}
+	return connector.Refuse(model.RejectedNotApproved, "nobody approved it until %s", instant(proposed.ValidUntil))
 }

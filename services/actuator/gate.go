@@ -74,7 +74,16 @@ func gate(configured *model.DeploymentConfigured, decision *model.ScalingDecisio
 		// It was limited when it was begun, and is finished as it was begun.
 		return verdict{pass: true, changes: past.begun.Roles, limited: past.begun.Limited}
 	}
-	allowed, held := limit(&configured.Spec, decision.Desired, changes(decision), past, now)
+	wanted := changes(decision)
+	if past.proposed != nil {
+		// What somebody approves is what they were shown, also where there is more
+		// room by now.
+		wanted = past.proposed.Roles
+	}
+	allowed, held := limit(&configured.Spec, decision.Desired, wanted, past, now)
+	if held == "" && past.proposed != nil {
+		held = past.proposed.Limited
+	}
 	if allowed.Empty() {
 		return refuse(model.RejectedLimited, "%s", held)
 	}

@@ -84,8 +84,9 @@ type history struct {
 	// begun is what was begun of this decision, where nothing says how that ended:
 	// an actuator stopped in the middle of it.
 	begun *model.Actuation
-	// proposed tells that this decision waits for an approval.
-	proposed bool
+	// proposed is what was proposed of this decision, which waits for an approval, or
+	// nil.
+	proposed *model.ScalingProposed
 	// changes are those of other decisions that were begun.
 	changes []begunChange
 }
@@ -283,7 +284,7 @@ func (l *ledger) of(deployment, decisionID string) (past history, handled bool) 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a := l.account(deployment)
-	past = history{newest: a.newest, begun: a.begun[decisionID], proposed: a.proposed[decisionID] != nil}
+	past = history{newest: a.newest, begun: a.begun[decisionID], proposed: a.proposed[decisionID]}
 	for _, change := range a.changes {
 		if change.decisionID != decisionID {
 			past.changes = append(past.changes, change)
