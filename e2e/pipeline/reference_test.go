@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +27,8 @@ import (
 type referenceStack struct {
 	frontend   string
 	prometheus string
+	// iterations is where the engine publishes its forward-pass metrics.
+	iterations string
 }
 
 // servedModel is the name of the model that the simulated engine serves. Its
@@ -62,6 +65,10 @@ func startReferenceStack(t *testing.T) referenceStack {
 	until(t, "the reference stack serves its model", func() bool {
 		return strings.Contains(fetch(stack.frontend+"/v1/models"), servedModel)
 	})
+	until(t, "the engine says where it publishes its forward-pass metrics", func() bool {
+		stack.iterations = forwardPassSocket(t, filepath.Join(dir, "discovery"))
+		return stack.iterations != ""
+	})
 
 	config := filepath.Join(dir, "prometheus.yml")
 	text := fmt.Sprintf("global: {scrape_interval: 1s}\nscrape_configs:\n- job_name: dynamo\n  static_configs: [{targets: ['127.0.0.1:%s']}]\n", port)
@@ -72,6 +79,33 @@ func startReferenceStack(t *testing.T) referenceStack {
 		"--web.listen-address="+strings.TrimPrefix(stack.prometheus, "http://"))
 	until(t, "Prometheus is ready", func() bool { return strings.Contains(fetch(stack.prometheus+"/-/ready"), "Ready") })
 	return stack
+}
+
+// forwardPassSocket returns the address of the socket at which the engine
+// publishes, as it stands in the stack's discovery, or nothing while it does not.
+func forwardPassSocket(t *testing.T, discovery string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(discovery, "v1", "event_channels", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		var channel struct {
+			Topic     string
+			Transport struct {
+				Kind   string
+				Config struct{ Endpoint string }
+			}
+		}
+		text, err := readFile(file)
+		if err != nil || json.Unmarshal([]byte(text), &channel) != nil {
+			continue // it is being written
+		}
+		if channel.Topic == "forward-pass-metrics" && channel.Transport.Kind == "Zmq" {
+			return channel.Transport.Config.Endpoint
+		}
+	}
+	return ""
 }
 
 // background runs a program until the test ends, and shows what it printed last
@@ -171,7 +205,8 @@ func (s referenceStack) complete(t *testing.T, isl, osl int) {
 
 // TestReferenceStack sends real requests through Dynamo's frontend to its
 // simulated engine, and compares what the observations say with what was sent:
-// through Prometheus, the collector, the decider and the reporter, advisory.
+// through Prometheus, the collector, the decider and the reporter, advisory. What
+// the engine does is taken from the forward-pass metrics that it publishes.
 func TestReferenceStack(t *testing.T) {
 	stack := startReferenceStack(t)
 	file := filepath.Join(t.TempDir(), "deployments.yaml")
@@ -180,13 +215,14 @@ func TestReferenceStack(t *testing.T) {
     topology: aggregated
     target: sla
     sla: {ttft_ms: 500, itl_ms: 50}
-    roles: {aggregated: {gpus_per_replica: 1, max_replicas: 8, engine: {max_num_batched_tokens: 8192, max_num_seqs: 256}}}
-    load: {enabled: false}
+    roles: {aggregated: {gpus_per_replica: 1, max_replicas: 8, engine: {max_num_batched_tokens: 8192, max_num_seqs: 256, max_kv_tokens: 1048576}}}
+    load: {interval_s: 1}
     throughput: {interval_s: 6, predictor: constant}
     source:
       prometheus: {url: %q, preset: dynamo, model: %s}
+      engines: {roles: {aggregated: {zmq: [%q]}}}
       fleet: {static: {aggregated: 1}}
-`, stack.prometheus, servedModel)
+`, stack.prometheus, servedModel, stack.iterations)
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -216,6 +252,13 @@ func TestReferenceStack(t *testing.T) {
 		stack.complete(t, isl, osl)
 		requests, islSum, oslSum = requests+1, islSum+float64(isl), oslSum+float64(osl)
 	}
+	// One long request after another, until a tick of the load loop has seen one.
+	const longISL, longOSL = 300, 400
+	until(t, "the engine is observed at work", func() bool {
+		stack.complete(t, longISL, longOSL)
+		requests, islSum, oslSum = requests+1, islSum+longISL, oslSum+longOSL
+		return slices.ContainsFunc(engineSamples(t, log), func(sample model.EngineSample) bool { return *sample.Scheduled.DecodeRequests > 0 })
+	})
 
 	var counted, isl, osl float64
 	until(t, "all requests were observed, and an idle window after them", func() bool {
@@ -236,6 +279,27 @@ func TestReferenceStack(t *testing.T) {
 	if math.Abs(isl/islSum-1) > 0.01 || math.Abs(osl/oslSum-1) > 0.01 {
 		t.Errorf("%v and %v tokens were observed, want %v and %v within 1 %%", isl, osl, islSum, oslSum)
 	}
+	until(t, "the engine is observed to rest", func() bool {
+		samples := engineSamples(t, log)
+		last := samples[len(samples)-1]
+		return *last.WallTimeS == 0 && *last.Scheduled.DecodeRequests == 0
+	})
+	workers := map[string]bool{}
+	for _, sample := range engineSamples(t, log) {
+		workers[sample.Worker] = true
+		now, waiting := sample.Scheduled, sample.Queued
+		// At most one request at a time was sent.
+		if *now.PrefillRequests+*now.DecodeRequests+*waiting.PrefillRequests+*waiting.DecodeRequests > 1 ||
+			*now.PrefillTokens > 420 || *now.DecodeKVTokens > longISL+longOSL || *sample.WallTimeS < 0 || *sample.WallTimeS > 10 {
+			t.Errorf("the engine is observed to do more than was asked of it: %+v", sample)
+		}
+		if (*now.PrefillRequests+*now.DecodeRequests > 0) != (*sample.WallTimeS > 0) || (*now.DecodeRequests > 0) != (*now.DecodeKVTokens > 0) {
+			t.Errorf("the engine is observed to be at work and at rest: %+v", sample)
+		}
+	}
+	if len(workers) != 1 || workers[stack.iterations] || workers[""] {
+		t.Errorf("the engine is observed as %v, want the one name that Dynamo gave it", workers)
+	}
 	if status, page := up.get(t, "/metrics"); status != http.StatusOK || !strings.Contains(page, `deployment="tiny"`) {
 		t.Errorf("the reporter's metrics do not name the deployment: status %d", status)
 	}
@@ -247,6 +311,29 @@ func TestReferenceStack(t *testing.T) {
 	if letters := records(t, log, events.TopicDeadLetters); len(letters) > 0 {
 		t.Errorf("%d messages went to the dead letters: %s", len(letters), letters[0].Payload)
 	}
+}
+
+// engineSamples returns what was observed of engines, the oldest first. All
+// figures of a sample are known.
+func engineSamples(t *testing.T, log events.Log) []model.EngineSample {
+	t.Helper()
+	var samples []model.EngineSample
+	for _, o := range facts[*model.Observation](t, log, events.TopicObservations) {
+		if o.fact.Engines != nil {
+			samples = append(samples, o.fact.Engines.Samples...)
+		}
+	}
+	for _, sample := range samples {
+		for _, load := range []model.EngineLoad{sample.Scheduled, sample.Queued} {
+			if load.PrefillRequests == nil || load.PrefillTokens == nil || load.DecodeRequests == nil || load.DecodeKVTokens == nil {
+				t.Fatalf("a figure is not known: %+v", sample)
+			}
+		}
+		if sample.WallTimeS == nil {
+			t.Fatalf("the time of an iteration is not known: %+v", sample)
+		}
+	}
+	return samples
 }
 
 // trafficOf returns the traffic of the windows that ended after an instant.

@@ -84,9 +84,12 @@ func TestMessagesBecomeSamples(t *testing.T) {
 	}
 }
 
-// TestMessagesOfDynamoAreRead reads what Dynamo 1.6.1 published: five messages
-// with their frames.
-func TestMessagesOfDynamoAreRead(t *testing.T) {
+// dynamoMessages returns the frames that the simulated engine of Dynamo 1.6.1
+// published over ZeroMQ: its heartbeat twice, the prefill of a prompt of five
+// tokens, and two iterations that decoded after it. They were captured at the
+// socket that its discovery names, with DYN_EVENT_PLANE=zmq.
+func dynamoMessages(t testing.TB) [][][]byte {
+	t.Helper()
 	data, err := os.ReadFile("testdata/dynamo-1.6.1-fpm-zmq-frames.json")
 	if err != nil {
 		t.Fatal(err)
@@ -95,19 +98,46 @@ func TestMessagesOfDynamoAreRead(t *testing.T) {
 	if err := json.Unmarshal(data, &messages); err != nil {
 		t.Fatal(err)
 	}
+	var all [][][]byte
+	for _, message := range messages {
+		var frames [][]byte
+		for _, text := range message {
+			frame, err := hex.DecodeString(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			frames = append(frames, frame)
+		}
+		all = append(all, frames)
+	}
+	return all
+}
+
+func TestMessagesOfDynamoAreRead(t *testing.T) {
+	const worker = "15989748884877313564"
+	want := []model.EngineSample{
+		{WallTimeS: new(0.0), Scheduled: loadOf(0, 0, 0, 0)},
+		{WallTimeS: new(0.0), Scheduled: loadOf(0, 0, 0, 0)},
+		{WallTimeS: new(0.0165773479999998), Scheduled: loadOf(1, 5, 0, 0)},
+		{WallTimeS: new(0.005740308999999798), Scheduled: loadOf(0, 0, 1, 6)},
+		{WallTimeS: new(0.005740361000000121), Scheduled: loadOf(0, 0, 1, 7)},
+	}
+	messages := dynamoMessages(t)
+	if len(messages) != len(want) {
+		t.Fatalf("%d messages, want %d", len(messages), len(want))
+	}
 	s := NewStore(10 * time.Second)
 	for i, frames := range messages {
-		last, err := hex.DecodeString(frames[len(frames)-1])
-		if err != nil {
-			t.Fatal(err)
+		if len(frames) != 4 || string(frames[0]) != dynamoTopic {
+			t.Fatalf("message %d has %d frames, the first of them %q", i, len(frames), frames[0])
 		}
-		if err := s.Take(model.Aggregated, "tcp://dynamo:1", last, origin); err != nil {
-			t.Errorf("message %d: %v", i, err)
+		if err := s.Take(model.Aggregated, "tcp://dynamo:1", frames[3], origin); err != nil {
+			t.Fatalf("message %d: %v", i, err)
 		}
-	}
-	seen := s.At(model.Aggregated, origin)
-	if len(messages) != 5 || len(seen.Samples) != 1 || seen.Samples[0].Worker == "" || seen.Samples[0].Scheduled.DecodeKVTokens == nil || seen.Samples[0].Queued.PrefillTokens == nil {
-		t.Errorf("%d messages give %+v", len(messages), seen.Samples)
+		want[i].Role, want[i].Worker, want[i].AgeS, want[i].Queued = model.Aggregated, worker, new(0.0), loadOf(0, 0, 0, 0)
+		if diff := cmp.Diff(want[i:i+1], s.At(model.Aggregated, origin).Samples); diff != "" {
+			t.Errorf("message %d (-want +got):\n%s", i, diff)
+		}
 	}
 }
 
@@ -291,12 +321,18 @@ func TestPush(t *testing.T) {
 	}
 }
 
+// BenchmarkTake takes one message, as an engine may publish it and as Dynamo does.
 func BenchmarkTake(b *testing.B) {
-	s, data := NewStore(time.Minute), bare("w-1", 3, 0.02, 8192, 400_000)
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := s.Take(model.Decode, "a", data, origin); err != nil {
-			b.Fatal(err)
-		}
+	captured := dynamoMessages(b)[4]
+	for name, data := range map[string][]byte{"bare": bare("w-1", 3, 0.02, 8192, 400_000), "dynamo": captured[len(captured)-1]} {
+		b.Run(name, func(b *testing.B) {
+			s := NewStore(time.Minute)
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := s.Take(model.Decode, "a", data, origin); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
