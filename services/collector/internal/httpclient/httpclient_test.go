@@ -94,6 +94,55 @@ func TestCredentialsComeFromFiles(t *testing.T) {
 	}
 }
 
+// TestFilesAreReadAgain: one client, whose files change under it, as secrets and
+// certificates do that are renewed.
+func TestFilesAreReadAgain(t *testing.T) {
+	replace := func(path, with string) {
+		t.Helper()
+		data, err := os.ReadFile(with)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	day := time.Now().Add(time.Hour)
+	serverCert, serverKey := certificate(t, day, x509.ExtKeyUsageServerAuth)
+	clientCert, clientKey := certificate(t, day, x509.ExtKeyUsageClientAuth)
+	otherCert, otherKey := certificate(t, day, x509.ExtKeyUsageClientAuth)
+	url := serveTLS(t, serverCert, serverKey, clientCert)
+	password, key := write(t, "first"), write(t, "k1")
+	// It begins with an authority and a certificate that are the wrong ones.
+	ca := write(t, "")
+	replace(ca, otherCert)
+	client, err := httpclient.New(&model.HTTPClient{
+		Basic: &model.BasicAuth{Username: "u", PasswordFile: password}, HeaderFiles: map[string]string{"X-Key": key},
+		TLS: model.ClientTLS{CAFile: ca, CertFile: otherCert, KeyFile: otherKey},
+	}, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.CloseIdleConnections()
+	if _, err := fetch(t, client, url); err == nil || !strings.Contains(err.Error(), "unknown authority") {
+		t.Errorf("an authority that nobody trusts: %v", err)
+	}
+	replace(ca, serverCert)
+	if _, err := fetch(t, client, url); err == nil {
+		t.Error("the server takes a certificate of another")
+	}
+	replace(otherCert, clientCert)
+	replace(otherKey, clientKey)
+	if got, err := fetch(t, client, url); !strings.HasSuffix(got, "|u|first||k1") || err != nil {
+		t.Errorf("with the files renewed have %q, %v", got, err)
+	}
+	replace(password, write(t, "second"))
+	replace(key, write(t, "k2"))
+	if got, err := fetch(t, client, url); !strings.HasSuffix(got, "|u|second||k2") || err != nil {
+		t.Errorf("with the secrets renewed have %q, %v", got, err)
+	}
+}
+
 func TestCredentialsAreNotSentUnencrypted(t *testing.T) {
 	server := httptest.NewServer(echo)
 	defer server.Close()
