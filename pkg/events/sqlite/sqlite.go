@@ -49,7 +49,8 @@ func ParseURL(text string) (Config, error) {
 	if path == "" || strings.HasSuffix(path, "/") || strings.HasPrefix(path, ":") {
 		return Config{}, fmt.Errorf("log URL: %q names no file; want sqlite:///path/tidemark.db (or memory:// for a log that is not kept)", path)
 	}
-	config := Config{Path: filepath.FromSlash(path)}
+	// Clean, for some write an absolute path with four slashes.
+	config := Config{Path: filepath.Clean(filepath.FromSlash(path))}
 	parameters, err := url.ParseQuery(query)
 	if err != nil {
 		return Config{}, fmt.Errorf("log URL: its parameters cannot be read: %w", err)

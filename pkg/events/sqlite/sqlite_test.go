@@ -26,6 +26,7 @@ func TestParseURL(t *testing.T) {
 		err  string
 	}{
 		{"sqlite:///var/lib/tidemark/tidemark.db", sqlite.Config{Path: "/var/lib/tidemark/tidemark.db"}, ""},
+		{"sqlite:////var/lib//tidemark.db", sqlite.Config{Path: "/var/lib/tidemark.db"}, ""},
 		{"sqlite://tidemark.db", sqlite.Config{Path: "tidemark.db"}, ""},
 		{"sqlite://my logs/of%20today%3F.db?synchronous=full", sqlite.Config{Path: "my logs/of today?.db", Full: true}, ""},
 		{"sqlite://a.db?synchronous=normal", sqlite.Config{Path: "a.db"}, ""},
