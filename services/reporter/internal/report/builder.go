@@ -48,7 +48,7 @@ func (b *Builder) Add(id string, fact any) {
 	case *model.ScalingDecision:
 		b.of(f.Deployment).decided(id, f)
 	case *model.ScalingApplied:
-		b.of(f.Deployment).actuated(id, &f.Actuation, Actuation{Outcome: OutcomeApplied})
+		b.of(f.Deployment).actuated(id, &f.Actuation, Actuation{Outcome: OutcomeApplied, Detail: f.Limited})
 	case *model.ScalingRejected:
 		b.of(f.Deployment).actuated(id, &f.Actuation, Actuation{Outcome: OutcomeRejected, Reason: string(f.Reason), Detail: f.Detail})
 	case *model.ScalingFailed:
