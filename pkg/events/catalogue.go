@@ -86,7 +86,7 @@ var production = newCatalogue(
 	}),
 	define(TypeDecisionApproved, TopicApprovals, func(f *model.DecisionApproved) identity {
 		return identity{
-			id: ApprovalID(f.DecisionID, f.ApprovedBy), subject: f.Deployment, key: f.Deployment, time: f.OccurredAt,
+			id: ApprovalID(f.Deployment, f.DecisionID, f.ApprovedBy), subject: f.Deployment, key: f.Deployment, time: f.OccurredAt,
 			err: errors.Join(required("deployment", f.Deployment), required("decision_id", f.DecisionID),
 				required("approved_by", f.ApprovedBy), given("occurred_at", f.OccurredAt)),
 		}

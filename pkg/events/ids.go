@@ -49,9 +49,10 @@ func RevisionID(deployment string, revision int) string {
 	return deterministic("revision", deployment, strconv.Itoa(revision))
 }
 
-// ApprovalID identifies one person's approval of a decision.
-func ApprovalID(decisionID, by string) string {
-	return deterministic("decision-approved", decisionID, by)
+// ApprovalID identifies one person's approval of a decision. One that names another
+// deployment than the decision's is another.
+func ApprovalID(deployment, decisionID, by string) string {
+	return deterministic("decision-approved", deployment, decisionID, by)
 }
 
 // ActuationID identifies what became of a decision: scaling-proposed,
