@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,15 +81,11 @@ nothing.`,
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the record")
 	cmd.Flags().StringVar(&by, "by", whoami(), "who, for the record")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		log, topics, err := flags.openExisting(cmd)
+		control, err := openControl(cmd, flags.openExisting, by)
 		if err != nil {
 			return err
 		}
-		defer log.Close()
-		control, err := newControl(cmd.Context(), log, topics, by)
-		if err != nil {
-			return err
-		}
+		defer control.log.Close()
 		approved, err := control.approve(cmd.Context(), args[0], reason)
 		if err != nil {
 			return err
@@ -101,8 +98,10 @@ nothing.`,
 
 // proposals returns what waits for an approval, by deployment and the oldest first.
 func proposals(ctx context.Context, log events.Log, topics events.Topics, since time.Time) (map[string][]*model.ScalingProposed, error) {
-	waiting := map[string]map[string]*model.ScalingProposed{}
-	order := map[string][]string{}
+	waiting := map[string][]*model.ScalingProposed{}
+	end := func(done *model.Actuation) {
+		waiting[done.Deployment] = slices.DeleteFunc(waiting[done.Deployment], func(p *model.ScalingProposed) bool { return p.DecisionID == done.DecisionID })
+	}
 	for record, err := range log.Read(ctx, topics.Name(events.TopicActuations), events.Range{From: events.Bound{Time: since}}) {
 		if err != nil {
 			return nil, fmt.Errorf("read actuations: %w", err)
@@ -117,24 +116,13 @@ func proposals(ctx context.Context, log events.Log, topics events.Topics, since 
 		}
 		switch fact := fact.(type) {
 		case *model.ScalingProposed:
-			if waiting[fact.Deployment] == nil {
-				waiting[fact.Deployment] = map[string]*model.ScalingProposed{}
-			}
-			waiting[fact.Deployment][fact.DecisionID] = fact
-			order[fact.Deployment] = append(order[fact.Deployment], fact.DecisionID)
+			end(&fact.Actuation) // It may be delivered again.
+			waiting[fact.Deployment] = append(waiting[fact.Deployment], fact)
 		case *model.ScalingStarted:
-			delete(waiting[fact.Deployment], fact.DecisionID)
+			end(&fact.Actuation)
 		case *model.ScalingRejected:
-			delete(waiting[fact.Deployment], fact.DecisionID)
+			end(&fact.Actuation)
 		}
 	}
-	listed := map[string][]*model.ScalingProposed{}
-	for name, ids := range order {
-		for _, id := range ids {
-			if proposed := waiting[name][id]; proposed != nil {
-				listed[name] = append(listed[name], proposed)
-			}
-		}
-	}
-	return listed, nil
+	return waiting, nil
 }

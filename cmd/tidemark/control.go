@@ -38,6 +38,19 @@ func newControl(ctx context.Context, log events.Log, topics events.Topics, by st
 	return &control{log: log, topics: topics, table: table, by: by}, nil
 }
 
+// openControl opens the log, which the caller closes, and reads the deployments.
+func openControl(cmd *cobra.Command, open func(*cobra.Command) (events.Log, events.Topics, error), by string) (*control, error) {
+	log, topics, err := open(cmd)
+	if err != nil {
+		return nil, err
+	}
+	c, err := newControl(cmd.Context(), log, topics, by)
+	if err != nil {
+		return nil, errors.Join(err, log.Close())
+	}
+	return c, nil
+}
+
 // apply makes a specification the next revision of its deployment. It returns
 // what was configured and what it changes, or changed=false when the
 // deployment is like that already.
@@ -166,15 +179,11 @@ looked at from here, for no longer than --check-timeout.`,
 		if err != nil {
 			return err
 		}
-		log, topics, err := flags.open(cmd)
+		control, err := openControl(cmd, flags.open, by)
 		if err != nil {
 			return err
 		}
-		defer log.Close()
-		control, err := newControl(cmd.Context(), log, topics, by)
-		if err != nil {
-			return err
-		}
+		defer control.log.Close()
 		if err := control.warn(cmd.Context(), check, specs, strict, cmd.ErrOrStderr()); err != nil {
 			return err
 		}
@@ -249,15 +258,11 @@ func newSwitch(verb, short string, mode model.Mode) *cobra.Command {
 		if reason == "" {
 			return usageError{fmt.Errorf("no reason is given; usage: tidemark %s NAME --reason WHY", verb)}
 		}
-		log, topics, err := flags.openExisting(cmd)
+		control, err := openControl(cmd, flags.openExisting, by)
 		if err != nil {
 			return err
 		}
-		defer log.Close()
-		control, err := newControl(cmd.Context(), log, topics, by)
-		if err != nil {
-			return err
-		}
+		defer control.log.Close()
 		after, err := control.switchMode(cmd.Context(), args[0], mode, reason)
 		if err != nil {
 			return err

@@ -86,15 +86,11 @@ func newFreezing(verb, short string, do func(*control, context.Context, string, 
 		if !all {
 			name = args[0]
 		}
-		log, topics, err := flags.openExisting(cmd)
+		control, err := openControl(cmd, flags.openExisting, by)
 		if err != nil {
 			return err
 		}
-		defer log.Close()
-		control, err := newControl(cmd.Context(), log, topics, by)
-		if err != nil {
-			return err
-		}
+		defer control.log.Close()
 		if err := do(control, cmd.Context(), name, reason); err != nil {
 			return err
 		}
