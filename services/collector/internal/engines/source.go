@@ -6,6 +6,7 @@
 package engines
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -307,8 +308,12 @@ func (s *Source) scrape(ctx context.Context, t target) answer {
 		return answer{err: err}
 	}
 	defer body.Close()
+	text, err := io.ReadAll(body)
+	if err != nil {
+		return answer{err: fmt.Errorf("read metrics: %w", err)}
+	}
 	parser := expfmt.NewTextParser(pm.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(body)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(withoutBuckets(text)))
 	if err != nil {
 		return answer{err: fmt.Errorf("read metrics: %w", err)}
 	}
@@ -323,6 +328,20 @@ func (s *Source) scrape(ctx context.Context, t target) answer {
 		return answer{err: fmt.Errorf("%w as preset %s names: no %s", errNotSuch, s.spec.Preset, s.preset.marks[0])}
 	}
 	return answer{ranks: found}
+}
+
+// withoutBuckets takes the buckets of histograms out of a scrape, in place. They are
+// most of what an engine exports, and nothing is read of a histogram but its sum and
+// its count.
+func withoutBuckets(text []byte) []byte {
+	kept := text[:0]
+	for line := range bytes.Lines(text) {
+		name, _, labelled := bytes.Cut(line, []byte("{"))
+		if line[0] == '#' || !labelled || !bytes.HasSuffix(name, []byte("_bucket")) {
+			kept = append(kept, line...)
+		}
+	}
+	return kept
 }
 
 func (s *Source) fetch(ctx context.Context, t target) (io.ReadCloser, error) {

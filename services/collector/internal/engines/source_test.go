@@ -325,6 +325,18 @@ func TestEnginesAreFoundByPods(t *testing.T) {
 	}
 }
 
+// TestWithoutBuckets: of a scrape the buckets go, and nothing else.
+func TestWithoutBuckets(t *testing.T) {
+	const text = "# HELP a_bucket{ of water\n# TYPE h histogram\nh_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} 3\nh_sum 4\nh_count 3\ng{of=\"x_bucket{\"} 1\nmy_bucket 5"
+	const want = "# HELP a_bucket{ of water\n# TYPE h histogram\nh_sum 4\nh_count 3\ng{of=\"x_bucket{\"} 1\nmy_bucket 5"
+	if got := string(withoutBuckets([]byte(text))); got != want {
+		t.Errorf("left is\n%s\nwant\n%s", got, want)
+	}
+	if got := withoutBuckets(nil); len(got) != 0 {
+		t.Errorf("left of nothing is %q", got)
+	}
+}
+
 // BenchmarkTick scrapes 1,000 engines at each tick.
 func BenchmarkTick(b *testing.B) {
 	data, err := os.ReadFile("testdata/vllm-2.prom")
