@@ -11,8 +11,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"tidemark.dev/pkg/model"
 	"tidemark.dev/pkg/model/lint"
 	"tidemark.dev/services/collector/internal/fleets"
@@ -49,16 +47,7 @@ func (s *Source) checkScraped(ctx context.Context, f *lint.Findings, d *model.De
 		f.Add(lint.Error, path, "%v: an observation has no sample of role %s; look at where the engines are", err, role)
 		return
 	}
-	answers := make([]answer, len(targets))
-	var scrapes errgroup.Group
-	scrapes.SetLimit(maxScrapes)
-	for i, t := range targets {
-		scrapes.Go(func() error {
-			answers[i] = s.scrape(ctx, t)
-			return nil
-		})
-	}
-	_ = scrapes.Wait() // none returns an error: what fails has no readings
+	answers := s.scrapeAll(ctx, targets)
 	var first error
 	failed := 0
 	var readings []reading

@@ -142,6 +142,12 @@ func (s *Source) Engines(ctx context.Context, at time.Time) *model.EnginesObserv
 		}
 		targets, oldest = append(targets, found...), max(oldest, age)
 	}
+	return s.observe(at, oldest, targets, s.scrapeAll(ctx, targets), problems)
+}
+
+// scrapeAll reads engines, some at a time, and returns their answers in the order
+// of the targets.
+func (s *Source) scrapeAll(ctx context.Context, targets []target) []answer {
 	answers := make([]answer, len(targets))
 	var scrapes errgroup.Group
 	scrapes.SetLimit(maxScrapes)
@@ -151,8 +157,8 @@ func (s *Source) Engines(ctx context.Context, at time.Time) *model.EnginesObserv
 			return nil
 		})
 	}
-	_ = scrapes.Wait() // none returns an error: what fails has no sample
-	return s.observe(at, oldest, targets, answers, problems)
+	_ = scrapes.Wait() // none returns an error: what fails has no readings
+	return answers
 }
 
 // find returns the engines of a role, and how old the knowledge of them is.
